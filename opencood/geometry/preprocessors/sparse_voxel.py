@@ -1,0 +1,50 @@
+"""Voxels for pillar and sparse-convolution encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from opencood.geometry.preprocessors.collate import stack_voxels
+from opencood.geometry.voxels import grid_size, voxelize
+from opencood.registry import register
+
+
+@register("preprocessor", "SpVoxelPreprocessor")
+class SpVoxelPreprocessor:
+    """Group points into voxels in point order, with caps on points per voxel and on voxels.
+
+    Args:
+        voxel_size: metres along x, y, z.
+        max_points_per_voxel: a voxel keeps its first so many points.
+        max_voxel_train: cap on voxels of a cloud in training.
+        max_voxel_test: the same otherwise.
+        cav_lidar_range: ``[x0, y0, z0, x1, y1, z1]``, metres, frame of the points.
+        train: which cap applies.
+    """
+
+    def __init__(
+        self,
+        voxel_size: Sequence[float],
+        max_points_per_voxel: int,
+        max_voxel_train: int,
+        max_voxel_test: int,
+        cav_lidar_range: Sequence[float],
+        train: bool = False,
+    ) -> None:
+        self.voxel_size = tuple(float(size) for size in voxel_size)
+        self.cav_lidar_range = tuple(float(limit) for limit in cav_lidar_range)
+        self.max_points = int(max_points_per_voxel)
+        self.max_voxels = int(max_voxel_train if train else max_voxel_test)
+        self.grid_size = grid_size(self.cav_lidar_range, self.voxel_size)
+
+    def preprocess(self, points: NDArray, draws: Any = None) -> dict[str, NDArray]:
+        """Return ``voxel_features``, ``voxel_coords`` and ``voxel_num_points`` of (N, 4) points; see ``voxelize``."""
+        return voxelize(points, self.cav_lidar_range, self.voxel_size, self.max_points, self.max_voxels)
+
+    def collate(self, clouds: Sequence[dict[str, NDArray]]) -> dict[str, torch.Tensor]:
+        """Join clouds; ``voxel_coords`` become (V, 4) with the cloud's index in front."""
+        return stack_voxels(clouds)

@@ -1,0 +1,134 @@
+"""Which anchors answer for which ground truth (spec data.md, section 9)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opencood.errors import ConfigError
+from opencood.geometry.anchors import AnchorIndex
+from opencood.geometry.boxes import boxes_to_corners_3d, standup_boxes
+from opencood.geometry.coding import encode_boxes
+from opencood.geometry.jit import compiled
+
+# Boxes further apart than 1 m do not overlap by the convention of ``standup_iou_plus_one``; the rest is for rounding.
+_REACH = 1.01
+
+
+def assign_targets(
+    gt_boxes: NDArray,
+    mask: NDArray,
+    anchors: NDArray | AnchorIndex,
+    order: str,
+    pos_threshold: float,
+    neg_threshold: float,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the labels of one scene.
+
+    Args:
+        gt_boxes: (M, 7) boxes in the frame of the anchors; rows with mask 0 are padding.
+        mask: (M,) 1 for valid rows.
+        anchors: (H, W, K, 7), or their ``AnchorIndex``, which saves recomputing it for every scene.
+        order: ``hwl``.
+        pos_threshold: an anchor with a larger IoU is positive, and so is the best anchor of every box.
+        neg_threshold: an anchor with a smaller IoU to all boxes is negative.
+
+    Returns:
+        ``pos_equal_one`` and ``neg_equal_one`` (H, W, K), ``targets`` (H, W, 7 K); float64.
+
+    Equal to the bit to the dense assignment on ``iou.standup_iou_plus_one``: an anchor takes the first box that
+    exceeds the threshold, else the first box it is the best anchor of; among equally good anchors the first is the
+    best.
+
+    Raises:
+        ConfigError: the order has no labels, or the thresholds are not ``0 < neg <= pos``.
+    """
+    if order != "hwl":
+        raise ConfigError(f"postprocess.order: labels are defined for hwl only, got '{order}'.")
+    if not 0 < neg_threshold <= pos_threshold:
+        raise ConfigError(
+            "postprocess.target_args: expected 0 < neg_threshold <= pos_threshold, "
+            f"got {neg_threshold} and {pos_threshold}."
+        )
+    index = anchors if isinstance(anchors, AnchorIndex) else AnchorIndex(np.asarray(anchors, np.float64), order)
+    boxes = np.asarray(gt_boxes, np.float64)[np.asarray(mask) == 1, :7]
+    claims, negative = claim_anchors(boxes, index, pos_threshold, neg_threshold)
+
+    rows, columns, kinds = claims.shape
+    claimed = claims >= 0
+    targets = np.zeros((rows, columns, kinds, 7))
+    targets[claimed] = encode_boxes(boxes[claims[claimed]], index.anchors[claimed])
+    return {
+        "pos_equal_one": claimed.astype(np.float64),
+        "neg_equal_one": negative.astype(np.float64),
+        "targets": targets.reshape(rows, columns, kinds * 7),
+    }
+
+
+def claim_anchors(
+    boxes: NDArray, index: AnchorIndex, pos_threshold: float, neg_threshold: float
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return (H, W, K) the box each anchor answers for (-1: none) and (H, W, K) whether it is negative.
+
+    Args:
+        boxes: (M, 7), all valid.
+    """
+    standup = standup_boxes(boxes_to_corners_3d(boxes, index.order)) if len(boxes) else np.zeros((0, 4), np.float32)
+    return _claim(
+        np.ascontiguousarray(standup),
+        index.standup,
+        index.areas,
+        index.row_spans,
+        index.column_spans,
+        np.float32(pos_threshold),
+        np.float32(neg_threshold),
+    )
+
+
+@compiled
+def _claim(
+    boxes: NDArray, standup: NDArray, areas: NDArray, row_spans: NDArray, column_spans: NDArray,
+    positive: np.float32, negative: np.float32,
+) -> tuple[NDArray, NDArray]:  # fmt: skip
+    """Evaluate IoU only for anchors in rows and columns near each box; everything else overlaps nothing."""
+    rows, columns, kinds = areas.shape
+    claims = np.full((rows, columns, kinds), -1, np.int32)
+    is_negative = np.ones((rows, columns, kinds), np.bool_)
+    best = np.full((len(boxes), 3), -1, np.int64)
+    for g in range(len(boxes)):
+        best_iou = np.float32(0)
+        for h in range(rows):
+            if not (row_spans[h, 0] < boxes[g, 3] + _REACH and row_spans[h, 1] > boxes[g, 1] - _REACH):
+                continue
+            for w in range(columns):
+                if not (column_spans[w, 0] < boxes[g, 2] + _REACH and column_spans[w, 1] > boxes[g, 0] - _REACH):
+                    continue
+                for k in range(kinds):
+                    iou = _iou_plus_one(standup[h, w, k], areas[h, w, k], boxes[g])
+                    if iou > best_iou:
+                        best_iou = iou
+                        best[g, 0], best[g, 1], best[g, 2] = h, w, k
+                    if iou > positive and claims[h, w, k] < 0:
+                        claims[h, w, k] = g
+                    if not iou < negative:
+                        is_negative[h, w, k] = False
+    for g in range(len(boxes)):
+        h, w, k = best[g, 0], best[g, 1], best[g, 2]
+        if h >= 0:
+            is_negative[h, w, k] = False
+            if claims[h, w, k] < 0:
+                claims[h, w, k] = g
+    return claims, is_negative
+
+
+@compiled
+def _iou_plus_one(anchor: NDArray, anchor_area: float, box: NDArray) -> np.float32:
+    """One entry of ``iou.standup_iou_plus_one``, rounded at the same places."""
+    one = np.float32(1)
+    across = min(anchor[2], box[2]) - max(anchor[0], box[0]) + one
+    along = min(anchor[3], box[3]) - max(anchor[1], box[1]) + one
+    if not (across > 0 and along > 0):
+        return np.float32(0)
+    overlap = across * along
+    box_area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
+    return overlap / np.float32(anchor_area + box_area - overlap)
