@@ -1,0 +1,1 @@
+"""The ``yaml_parser`` functions: each takes a configuration and returns a copy with the derived keys filled in."""

@@ -1,0 +1,144 @@
+"""The table of quirk switches: what a published system does, and what we do instead.
+
+A component that can behave in both ways asks ``opencood.config.flavor.quirk(hypes, name)``. A value that differs
+between repositories is written as ``PerFlavor``. One switch is set by hand with ``quirks: {name: value}`` in the YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PerFlavor:
+    """A value by repository, with a default for those not named."""
+
+    default: Any
+    by_flavor: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, flavor: str) -> Any:
+        """Value of one repository."""
+        return self.by_flavor.get(flavor, self.default)
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """One switch: its values under both parities, what it means, and where the specification says so."""
+
+    published: Any
+    fixed: Any
+    meaning: str
+    source: str
+
+    def value(self, flavor: str, parity: str) -> Any:
+        """Value for a repository and a parity."""
+        chosen = self.published if parity == "published" else self.fixed
+        return chosen.of(flavor) if isinstance(chosen, PerFlavor) else chosen
+
+
+_OPENCOOD_FAMILY_SORTS_PER_FRAME = dict.fromkeys(("opencood", "coopre", "v2xreal", "v2v4real"), False)
+_MAX_CAV = PerFlavor(5, {"coopre": 4})
+_COMM_RANGE = PerFlavor(70, {"coopre": 50})
+
+QUIRKS: dict[str, Quirk] = {
+    # configuration
+    "grid_from_float_quotient": Quirk(
+        True,
+        False,
+        "Grid sizes round the floating quotient as it is (201.6/0.1 gives 2015); False: an integer within 1e-6 counts.",
+        "config.md 2",
+    ),
+    "second_grid_rounding": Quirk(
+        PerFlavor("truncate", {"coopre": "ceil"}),
+        PerFlavor("truncate", {"coopre": "ceil"}),
+        "How load_second_params rounds W, H, D.",
+        "config.md 2",
+    ),
+    "unknown_scheduler_is_exponential": Quirk(
+        True, False, "A misspelt lr_scheduler.core_method means exponential; False: an error.", "config.md 4"
+    ),
+    # data
+    "default_max_cav": Quirk(_MAX_CAV, _MAX_CAV, "train_params.max_cav when absent.", "config.md 4"),
+    "default_comm_range": Quirk(_COMM_RANGE, _COMM_RANGE, "comm_range in metres when absent.", "config.md 4"),
+    "single_labels_noisy_pose": Quirk(
+        True, False, "Labels for per-agent supervision are placed by the agent's noisy own pose.", "data.md Q5"
+    ),
+    "visualize_lidar_labels": Quirk(
+        True, False, "Evaluation (visualize) uses LiDAR labels although label_type is camera.", "data.md Q4"
+    ),
+    "camera_test_crop_negative": Quirk(
+        True, True, "The test-time image crop may start above the image (checkpoints depend on it).", "data.md Q3"
+    ),
+    "modality_by_substring": Quirk(
+        True, False, "ego_modality is matched as a substring (m1 in m10); False: exact names.", "data.md Q7"
+    ),
+    "delay_pose_only": Quirk(
+        True, False, "A delayed agent has an old pose but current sensor data; False: both are old.", "data.md Q9"
+    ),
+    "noise_needs_add_pose_noise": Quirk(
+        PerFlavor(False, {"gencomm": True}),
+        False,
+        "Pose noise needs noise_setting.add_pose_noise besides add_noise.",
+        "data.md Q10",
+    ),
+    "early_ignores_noise": Quirk(True, False, "Early fusion reads noise_setting but adds no noise.", "data.md Q18"),
+    # models
+    "camera_crop_mask": Quirk(
+        PerFlavor(True, {"codealign": False}),
+        PerFlavor(True, {"codealign": False}),
+        "Pyramid fusion masks the area outside a camera's grid in evaluation.",
+        "models.md 3.3, codealign.md 25",
+    ),
+    "camera_crop_mask_wrapped": Quirk(
+        True, False, "A crop mask larger than the map wraps around by negative indices.", "models.md 3.3"
+    ),
+    "codebook_samples_in_eval": Quirk(
+        PerFlavor(False, {"codealign": True, "gencomm": True}),
+        False,
+        "Codebooks draw codes with Gumbel noise in evaluation; False: arg-max.",
+        "codealign.md 10.1, gencomm.md",
+    ),
+    "v2v4real_negatives": Quirk(
+        PerFlavor(False, {"v2v4real": True}),
+        PerFlavor(False, {"v2v4real": True}),
+        "The classification loss takes its negatives as V2V4Real does.",
+        "homogeneous.md 6",
+    ),
+    # training
+    "resume_lr_offset": Quirk(
+        True, False, "The first resumed epoch uses the rate for its own index, one epoch early.", "e2e.md, tools.md 2"
+    ),
+    "scheduler_before_epoch": Quirk(
+        PerFlavor(False, {"coopre": True}),
+        PerFlavor(False, {"coopre": True}),
+        "The scheduler steps before an epoch instead of after it.",
+        "tools.md 2",
+    ),
+    "validation_shuffled_drop_last": Quirk(
+        True, False, "Validation is shuffled and drops the last incomplete batch.", "tools.md 2"
+    ),
+    "save_final_epoch": Quirk(False, True, "The last epoch is always saved and validated.", "tools.md 2"),
+    # evaluation
+    "inference_range": Quirk(
+        PerFlavor((102.4, 102.4), {"gencomm": (102.4, 51.2), "stamp": (102.4, 51.2)}),
+        None,
+        "Default of --range for heterogeneous files in metres (x, y); None: the configured range.",
+        "tools.md 3",
+    ),
+    "in_order_range": Quirk(
+        PerFlavor((204.8, 102.4), {"gencomm": (102.4, 51.2)}),
+        None,
+        "Default of --range of inference_heter_in_order; None: the configured range.",
+        "tools.md 3",
+    ),
+    "ap_global_sort": Quirk(
+        PerFlavor(True, _OPENCOOD_FAMILY_SORTS_PER_FRAME),
+        True,
+        "The AP that is printed first sorts all detections of the data set; False: frame after frame.",
+        "evaluation.md 7",
+    ),
+    "ap_skips_empty_frames": Quirk(
+        False, False, "Frames without detections are left out of the ground-truth count.", "tools.md 3"
+    ),
+}

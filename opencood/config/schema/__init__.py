@@ -1,0 +1,1 @@
+"""What a configuration may hold: every section and key, as one table."""

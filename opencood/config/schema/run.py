@@ -1,0 +1,158 @@
+"""How a run is named, trained and disturbed: top level, training, noise, components. Source: spec config.md section 4."""
+
+from __future__ import annotations
+
+from opencood.config.flavor import FLAVORS, PARITIES
+from opencood.config.kinds import (
+    ANY,
+    BOOL,
+    INT,
+    MAP,
+    MAPS,
+    NOT_NEGATIVE,
+    NOTHING_LISTED,
+    NUMBER,
+    NUMBERS,
+    PAIR,
+    POSITIVE_INT,
+    RANGE,
+    TEXT,
+    TEXTS,
+    one_of,
+)
+from opencood.config.schema.key import REQUIRED, Key
+
+TOP = (
+    Key("name", TEXT, REQUIRED, "run name, start of the log folder's name"),
+    Key("note", ANY, None, "ignored"),
+    Key("sub_name", ANY, None, "ignored"),
+    Key("stage", ANY, None, "ignored (CoAlign: stage of box alignment)"),
+    Key("flavor", one_of(*FLAVORS), None, "repository whose meaning applies; derived when absent"),
+    Key("parity", one_of(*PARITIES), None, "reproduce published quirks, or repair them (ours: fixed)"),
+    Key("quirks", MAP, {}, "single quirk switches by name, see opencood/config/quirks.py"),
+    Key("plugins", TEXT | TEXTS, [], "Python files that register components, imported before anything is built"),
+    Key("seed", INT, 0, "start of every random generator of the run"),
+    Key(
+        "on_bad_frame",
+        one_of("error", "skip"),
+        "error",
+        "a frame that cannot be read: stop, or count, report and skip it",
+    ),
+    Key("opencood_version", ANY, None, "stamp of saved files: the version that wrote them"),
+    Key("root_dir", TEXT, REQUIRED, "training split: folder, DAIR-V2X split file or V2X-Sim pickle"),
+    Key("validate_dir", TEXT, REQUIRED, "validation split"),
+    Key("test_dir", TEXT, None, "test split; the inference tools use it in the place of validate_dir"),
+    Key("root_dir_target", TEXT, None, "second training split of domain adaptation (V2V4Real)"),
+    Key("data_dir", TEXT, None, "root of a DAIR-V2X data set (required there)"),
+    Key("yaml_parser", TEXT | TEXTS, None, "parser(s) that fill in derived numbers, in order"),
+    Key("yaml_parsers", MAP, None, "parser(s) by modality (STAMP), used without yaml_parser"),
+    Key("train_params", MAP, REQUIRED, "how long and how to train"),
+    Key("comm_range", NOT_NEGATIVE, 70, "metres; agents farther from the ego are dropped (CooPre: 50)"),
+    Key("input_source", TEXTS, ["lidar"], "what is read from disk: lidar, camera, depth"),
+    Key("label_type", one_of("lidar", "camera"), "lidar", "all boxes in range, or those in the visibility map"),
+    Key("cav_lidar_range", RANGE, None, "only a place for an anchor"),
+    Key("dataset_mode", TEXT, None, "V2X-Real: who takes part (vc, v2v, ic, i2i)"),
+    Key("add_data_extension", TEXTS, [], "extra files of each frame to read, such as bev_visibility.png"),
+    Key("data_augment", MAPS, [], "world augmentations of training, in order"),
+    Key("noise_setting", MAP, {"add_noise": False}, "pose noise (GenComm: also delay)"),
+    Key("wild_setting", MAP, None, "pose noise and delay (OpenCOOD, V2V4Real, V2X-Real, CooPre)"),
+    Key("ego_diff_cav", BOOL, False, "GenComm training: collaborators never have the ego's modality"),
+    Key("verify_mode", ANY, False, "GenComm: a short training and validation set"),
+    Key("only_vis_ego", BOOL, True, "late fusion pictures show the ego's points only"),
+    Key("kd_flag", MAP, None, "teacher of a distillation"),
+    Key("box_align", MAP, None, "stored boxes that correct poses (CoAlign)"),
+    Key("box_align_pre_calc", MAP, None, "detector that makes those boxes"),
+    Key("heter", MAP, None, "agents with different sensors; its presence enables --range"),
+    Key("task", MAP, None, "STAMP: task by modality"),
+    Key("fusion", MAP, REQUIRED, "data set and collaboration scheme"),
+    Key("preprocess", MAP, None, "point clouds to voxels or maps"),
+    Key("postprocess", MAP, None, "anchors, targets, decoding"),
+    Key("model", MAP, None, "detector"),
+    Key("loss", MAP, None, "criterion"),
+    Key("loss_adapter", MAP, None, "criterion of STAMP adapters"),
+    Key("optimizer", MAP, None, "optimiser"),
+    Key("lr_scheduler", MAP, None, "learning-rate schedule"),
+)
+
+TRAIN_PARAMS = (
+    Key("batch_size", POSITIVE_INT, REQUIRED, "samples per step (and process)"),
+    Key("epoches", POSITIVE_INT, REQUIRED, "number of epochs"),
+    Key("eval_freq", POSITIVE_INT, REQUIRED, "validate every so many epochs"),
+    Key("save_freq", POSITIVE_INT, REQUIRED, "save a checkpoint every so many epochs"),
+    Key("max_cav", POSITIVE_INT, 5, "most agents of a sample, ego included (CooPre: 4)"),
+    Key("single_weight", NUMBER, 1, "weight of the per-agent supervision loss"),
+    Key("max_train_batches", POSITIVE_INT, None, "shorten training epochs (CodeAlign)"),
+    Key("max_val_batches", POSITIVE_INT, None, "shorten validation (CodeAlign)"),
+    Key("skip_post_train_eval", BOOL, False, "do not test after training (CodeAlign)"),
+    Key("clip_grad_norm", NOT_NEGATIVE, None, "largest norm of the gradient; absent: no clipping"),
+    Key("num_workers", INT, 4, "loader processes"),
+    Key("last_minutes", NOT_NEGATIVE, 10, "minutes between saves of last.ckpt"),
+)
+
+NOISE = (
+    Key("add_noise", BOOL, REQUIRED, "whether poses are disturbed"),
+    Key("args", MAP, {}, "pos_std, rot_std, pos_mean, rot_mean (metres, degrees), laplace"),
+    Key("add_pose_noise", BOOL, None, "GenComm: pose noise proper"),
+    Key("add_async_noise", BOOL, False, "GenComm: delay"),
+    Key(
+        "async_args",
+        MAP,
+        None,
+        "async_mode, async_method, async_overhead, backbone_delay (ms), data_size, transmission_speed",
+    ),
+)
+
+NOISE_ARGS = (
+    *(Key(name, NUMBER, 0, "metres") for name in ("pos_std", "pos_mean")),
+    *(Key(name, NUMBER, 0, "degrees") for name in ("rot_std", "rot_mean")),
+    Key("laplace", BOOL, False, "Laplace noise instead of Gaussian"),
+)
+
+WILD = (
+    Key("async", BOOL, False, "whether collaborators are late"),
+    Key("async_mode", TEXT, "sim", "sim: fixed delay; real: drawn"),
+    Key("async_overhead", NUMBER, 0, "delay, ms"),
+    Key("backbone_delay", NUMBER, 0, "computing time, ms"),
+    Key("data_size", NUMBER, 0, "message size, Mb"),
+    Key("transmission_speed", NUMBER, None, "Mb/s"),
+    Key("seed", INT, 20, "seed of the noise"),
+    Key("loc_err", BOOL, False, "whether poses are disturbed"),
+    Key("xyz_std", NUMBER, 0, "metres"),
+    Key("ryp_std", NUMBER, 0, "degrees"),
+)
+
+AUGMENTATION = (
+    Key("NAME", TEXT, REQUIRED, "random_world_flip, random_world_rotation, random_world_scaling"),
+    Key("ALONG_AXIS_LIST", TEXTS, None, "axes that may be mirrored"),
+    Key("WORLD_ROT_ANGLE", PAIR, None, "range of the rotation, radians"),
+    Key("WORLD_SCALE_RANGE", PAIR, None, "range of the scale"),
+)
+
+COMPONENT = (
+    Key("core_method", TEXT, REQUIRED, "component"),
+    Key("args", MAP | NOTHING_LISTED, {}, "its arguments"),
+    Key("flavor", one_of(*FLAVORS), None, "as at the top level"),
+)
+
+OPTIMIZER = (
+    Key("core_method", TEXT, REQUIRED, "any class of torch.optim"),
+    Key("lr", NUMBER, REQUIRED, "learning rate"),
+    Key("args", MAP, {}, "further arguments of that class"),
+    Key("codebook_lr_rate", NUMBER, 1, "factor for parameters whose name contains codebook (CodeAlign)"),
+)
+
+LR_SCHEDULER = (
+    Key("core_method", TEXT, REQUIRED, "step, multistep, exponential, cosineannealwarm"),
+    Key("gamma", NUMBER, None, "factor of each drop"),
+    Key("step_size", INT | NUMBERS, None, "epochs between drops (step), or of the drops (multistep)"),
+    Key("epoches", POSITIVE_INT, None, "length of the cosine, epochs"),
+    Key("warmup_lr", NUMBER, None, "rate at the start"),
+    Key("warmup_epoches", INT, None, "length of the warm-up"),
+    Key("lr_min", NUMBER, None, "rate at the end"),
+)
+
+KD_FLAG = (
+    Key("teacher_model", TEXT, REQUIRED, "teacher's core_method"),
+    Key("teacher_model_config", MAP, REQUIRED, "teacher's arguments"),
+    Key("teacher_path", TEXT, REQUIRED, "teacher's checkpoint"),
+)

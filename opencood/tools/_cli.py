@@ -1,0 +1,87 @@
+"""What every command line shares: the import path, logging, and errors as one clear line instead of a trace.
+
+A tool begins like this, so that ``python opencood/tools/X.py`` works from a clone that is not installed::
+
+    if not __package__:
+        import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
+    from opencood.tools._cli import run
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+_DEVICE_LIST = re.compile(r"(-?\d+|GPU-[\w-]+|MIG-[\w/-]+)(,(-?\d+|GPU-[\w-]+|MIG-[\w/-]+))*")
+
+
+def put_clone_first() -> None:
+    """Let ``import opencood`` find this clone, and keep the tools folder from shadowing other modules.
+
+    The folder goes to the end instead of away: spawned worker processes import the script, and with it ``_cli``, again.
+    """
+    tools = str(Path(__file__).resolve().parent)
+    others = [entry for entry in sys.path if entry not in (tools, str(ROOT))]
+    sys.path[:] = [str(ROOT), *others, tools]
+
+
+if not __package__:
+    put_clone_first()
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
+    """Run ``main(argv)`` as a command line and exit with its code.
+
+    ``argv`` None means the process arguments. An ``OpencoodError`` becomes one line on stderr and exit code 2; Ctrl-C
+    exits with 130. Any other exception is a bug and keeps its trace.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    from opencood.errors import OpencoodError
+
+    set_up_logging()
+    check_visible_devices()
+    try:
+        code = main(argv)
+    except OpencoodError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code or 0)
+
+
+def set_up_logging() -> None:
+    """Send log records and warnings to stderr, one line each; only rank 0 of a distributed run reports progress."""
+    follower = os.environ.get("RANK", "0") not in ("", "0")
+    logging.basicConfig(level=logging.WARNING if follower else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("matplotlib", "numba", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.showwarning = _one_line_warning
+
+
+def check_visible_devices() -> None:
+    """Warn when CUDA_VISIBLE_DEVICES is not a device list (published command lines say ``x``): the run uses the CPU."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted and not _DEVICE_LIST.fullmatch(wanted.replace(" ", "")):
+        advice = "Write device numbers such as 0 or 0,1, or unset it."
+        logging.getLogger("opencood").warning(
+            "CUDA_VISIBLE_DEVICES=%s is not a list of GPU numbers: running on the CPU. %s", wanted, advice
+        )
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    logging.getLogger("opencood").warning("warning: %s", message)
