@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Run the benchmarks of this folder: each figure beside a plain baseline, as a ratio.
+
+``python benchmarks/run.py [NAME...]`` runs ``benchmarks/<NAME>.py`` (default: all). A benchmark module has a function
+``run() -> list of {name, value, unit, baseline, ratio}``; baseline and ratio are None where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+for folder in (HERE.parent, HERE):  # the clone, and the helpers of the benchmarks
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+Row = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chosen benchmarks, print their table, save everything as JSON."""
+    available = sorted(path.stem for path in HERE.glob("*.py") if path.stem != "run" and not path.stem.startswith("_"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available)}")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
+    arguments = parser.parse_args(argv)
+    unknown = sorted(set(arguments.names) - set(available))
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(available)}")
+
+    rows: list[Row] = []
+    for name in arguments.names or available:
+        print(f"{name} ...", file=sys.stderr)
+        rows += [{"benchmark": name, **row} for row in _load(name).run()]
+    print(table(rows))
+    print(f"\nsaved {save(rows, arguments.out)}")
+    return 0
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned text."""
+    cells = [("benchmark", "what", "value", "unit", "plain", "ratio")]
+    for row in rows:
+        ratio = row.get("ratio")
+        shown = "" if ratio is None else f"{ratio:.1f}x"
+        cells.append(
+            (row["benchmark"], row["name"], _number(row["value"]), row["unit"], _number(row["baseline"]), shown)
+        )
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def save(rows: Sequence[Row], folder: Path) -> Path:
+    """Write ``<date>_<machine>.json``."""
+    now = datetime.now(UTC)
+    machine = machine_facts()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{now:%Y-%m-%d_%H%M%S}_{machine['architecture']}_{machine['cores']}cores.json"
+    content = {"date": now.isoformat(timespec="seconds"), "machine": machine, "results": list(rows)}
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def machine_facts() -> dict[str, Any]:
+    """What the figures were measured on; no host name."""
+    import numpy
+    import torch
+
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", HERE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

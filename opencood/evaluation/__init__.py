@@ -1,0 +1,1 @@
+"""From boxes to numbers: stored detections, matching, average precision, reports, bootstrap intervals."""

@@ -1,0 +1,96 @@
+"""How sure are we? Bootstrap intervals of average precision and of differences between two detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from opencood.errors import DataError
+from opencood.evaluation.matching import FrameMatch
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its two-sided percentile bootstrap interval."""
+
+    value: float
+    lower: float
+    upper: float
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} [{self.lower:+.3f}, {self.upper:+.3f}]"
+
+
+def ap_interval(
+    frames: Sequence[FrameMatch],
+    threshold: float,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the globally sorted average precision, resampling whole frames with replacement."""
+    weights = frame_weights(len(frames), resamples, generator)
+    return _interval(weighted_ap(frames, threshold, weights), level)
+
+
+def difference_interval(
+    better: Sequence[FrameMatch],
+    worse: Sequence[FrameMatch],
+    threshold: float,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of AP(better) - AP(worse). Both saw the same frames, so each resample takes the same frames of both.
+
+    Raises:
+        DataError: the two runs do not hold the same frames.
+    """
+    if [match.gt_count for match in better] != [match.gt_count for match in worse]:
+        raise DataError(
+            "bootstrap: the two runs differ in frames or ground truth, so they cannot be compared in pairs."
+        )
+    weights = frame_weights(len(better), resamples, generator)
+    return _interval(weighted_ap(better, threshold, weights) - weighted_ap(worse, threshold, weights), level)
+
+
+def frame_weights(frames: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each frame enters each resample: (1 + resamples, frames); row 0 is the original sample, all ones."""
+    if not frames:
+        raise DataError("bootstrap: there is no frame to resample.")
+    drawn = generator.multinomial(frames, np.full(frames, 1 / frames), size=resamples)
+    return np.concatenate([np.ones((1, frames), drawn.dtype), drawn])
+
+
+def weighted_ap(frames: Sequence[FrameMatch], threshold: float, weights: np.ndarray) -> np.ndarray:
+    """Globally sorted average precision of every resample at once, (R,) for ``weights`` (R, frames).
+
+    A frame of weight w counts as w copies. Copies of a true positive follow each other in the sorted list, where
+    precision only rises, so the last copy decides the envelope and a weighted cumulative sum is exact. NaN where a
+    resample holds no ground truth.
+    """
+    counts = [len(match.scores) for match in frames]
+    scores = np.concatenate([np.zeros(0), *(np.asarray(match.scores, np.float64) for match in frames)])
+    hits = np.concatenate([np.zeros(0, bool), *(np.asarray(match.true_positive[threshold], bool) for match in frames)])
+    order = np.argsort(-scores, kind="stable")
+    of_detection = weights[:, np.repeat(np.arange(len(frames)), counts)[order]].astype(np.float64)
+    truths = weights @ np.array([match.gt_count for match in frames], np.float64)
+
+    true_positives = np.cumsum(of_detection * hits[order], axis=1)
+    predicted = np.cumsum(of_detection, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(predicted > 0, true_positives / predicted, 0.0)
+        recall = true_positives / truths[:, None]
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    area = (np.diff(recall, axis=1, prepend=0.0) * envelope).sum(axis=1)
+    return np.where(truths > 0, area, np.nan)
+
+
+def _interval(values: np.ndarray, level: float) -> Interval:
+    tail = (1 - level) / 2
+    defined = values[1:][np.isfinite(values[1:])]
+    lower, upper = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
+    return Interval(float(values[0]), float(lower), float(upper), level)

@@ -1,0 +1,139 @@
+"""What a detector said about each frame of a split, kept so that every figure can be computed again."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opencood.errors import DataError
+from opencood.evaluation.files import write_atomically
+
+FORMAT = 1
+_ARRAYS = ("boxes", "scores", "box_counts", "ground_truth", "ground_truth_counts", "message_bytes", "names", "protocol")
+
+
+@dataclass(frozen=True)
+class FrameDetections:
+    """Boxes of one frame, all in the ego LiDAR frame, metres.
+
+    Attributes:
+        boxes: (N, 8, 3) float32 corners in the order of the post-processor (descending score).
+        scores: (N,) float32.
+        ground_truth: (M, 8, 3) float32 corners, in any order.
+        message_bytes: length of all messages that other agents sent to the ego for this frame; None if not metered.
+        name: which frame it is, for example ``scenario/time stamp`` or the index.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    ground_truth: np.ndarray
+    message_bytes: int | None = None
+    name: str = ""
+
+    @classmethod
+    def of(cls, boxes: Any, scores: Any, ground_truth: Any, **about: Any) -> FrameDetections:
+        """Build from tensors or arrays; None for boxes and scores means that nothing was detected."""
+        return cls(_corners(boxes), _flat(scores), _corners(ground_truth), **about)
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """The detections of a whole split with the protocol they were made under."""
+
+    frames: tuple[FrameDetections, ...]
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[FrameDetections]:
+        return iter(self.frames)
+
+    @property
+    def ground_truth_count(self) -> int:
+        """Number of ground-truth boxes of all frames."""
+        return sum(len(frame.ground_truth) for frame in self.frames)
+
+    @property
+    def detection_count(self) -> int:
+        """Number of detected boxes of all frames."""
+        return sum(len(frame.boxes) for frame in self.frames)
+
+    def megabits_per_frame(self) -> float | None:
+        """Mean size of a frame's messages in megabits (10^6 bits); None when they were not metered."""
+        sizes = [frame.message_bytes for frame in self.frames if frame.message_bytes is not None]
+        return sum(sizes) * 8 / 1e6 / len(sizes) if sizes else None
+
+    def save(self, path: str | Path) -> Path:
+        """Write one ``.npz`` without pickled objects, atomically."""
+        unmetered = -1
+        arrays = {
+            "boxes": _stack(frame.boxes for frame in self.frames),
+            "scores": np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in self.frames)]),
+            "box_counts": np.array([len(frame.boxes) for frame in self.frames], np.int64),
+            "ground_truth": _stack(frame.ground_truth for frame in self.frames),
+            "ground_truth_counts": np.array([len(frame.ground_truth) for frame in self.frames], np.int64),
+            "message_bytes": np.array(
+                [unmetered if f.message_bytes is None else f.message_bytes for f in self.frames], np.int64
+            ),
+            "names": np.array([frame.name for frame in self.frames], np.str_),
+            "protocol": np.array(json.dumps(self.protocol)),
+            "format": np.array(FORMAT),
+        }
+        return write_atomically(Path(path), lambda handle: np.savez_compressed(handle, **arrays))
+
+    @classmethod
+    def load(cls, path: str | Path) -> DetectionSet:
+        """Read a file written by ``save``.
+
+        Raises:
+            DataError: the file is missing, truncated or was not written by ``save``.
+        """
+        arrays = _read(Path(path))
+        boxes = np.split(arrays["boxes"], np.cumsum(arrays["box_counts"])[:-1])
+        scores = np.split(arrays["scores"], np.cumsum(arrays["box_counts"])[:-1])
+        truth = np.split(arrays["ground_truth"], np.cumsum(arrays["ground_truth_counts"])[:-1])
+        sizes = [int(size) if size >= 0 else None for size in arrays["message_bytes"]]
+        names = arrays["names"].tolist()
+        count = len(names)
+        frames = tuple(map(FrameDetections, boxes[:count], scores[:count], truth[:count], sizes, names))
+        return cls(frames, json.loads(str(arrays["protocol"])))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Write it with `inference.py --save_detections`.")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable detection file ({error}). Write it again.") from error
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        raise DataError(f"{path}: not a detection file, it lacks {', '.join(missing)}.")
+    if not len(arrays["boxes"]) == len(arrays["scores"]) == int(arrays["box_counts"].sum()):
+        raise DataError(f"{path}: numbers of boxes, scores and counts differ; the file is damaged.")
+    return arrays
+
+
+def _host(values: Any) -> np.ndarray:
+    detached = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    return np.asarray(detached, dtype=np.float32)
+
+
+def _corners(boxes: Any) -> np.ndarray:
+    return np.zeros((0, 8, 3), np.float32) if boxes is None else _host(boxes).reshape(-1, 8, 3)
+
+
+def _flat(scores: Any) -> np.ndarray:
+    return np.zeros(0, np.float32) if scores is None else _host(scores).reshape(-1)
+
+
+def _stack(boxes: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros((0, 8, 3), np.float32), *boxes])

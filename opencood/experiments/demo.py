@@ -1,0 +1,211 @@
+"""The demonstration: simulate, train four ways to collaborate, evaluate, compare, draw (``tools/demo.py``)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opencood.config.flavor import SHIPPED
+from opencood.errors import ConfigError, nearest
+from opencood.evaluation.bootstrap import Interval, difference_interval
+from opencood.evaluation.detections import DetectionSet
+from opencood.evaluation.files import write_text, write_yaml
+from opencood.evaluation.report import GLOBAL_SORT, THRESHOLDS, Report, evaluate, match_all
+from opencood.evaluation.tables import markdown_table, text_table
+from opencood.experiments.demo_pictures import draw_demo_pictures
+from opencood.experiments.inference import InferenceOptions, run_inference
+from opencood.experiments.simulate import SimulationOptions, simulate
+from opencood.experiments.steps import Facts, Journal
+from opencood.experiments.training import TrainingOptions, run_training
+
+log = logging.getLogger(__name__)
+
+HYPES = SHIPPED / "sim"
+HEADER = ("method", *(f"AP@{threshold:g}" for threshold in THRESHOLDS), "megabits/frame", "frames/s")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: how it is called, which detector it uses, and how that detector is run."""
+
+    label: str
+    detector: str
+    fusion_method: str
+
+    @property
+    def slug(self) -> str:
+        """Name of its files."""
+        return self.label.replace(" ", "_")
+
+
+ROWS = (
+    Row("no fusion", "late", "no"),
+    Row("late", "late", "late"),
+    Row("early", "early", "early"),
+    Row("intermediate", "intermediate", "intermediate"),
+)
+DETECTORS = tuple(dict.fromkeys(row.detector for row in ROWS))
+
+
+@dataclass(frozen=True)
+class DemoPreset:
+    """How much is simulated and trained.
+
+    Attributes:
+        simulation: options of ``simulate`` besides folder and seed.
+        hypes: keys that replace those of ``hypes_yaml/sim/<detector>.yaml``.
+        workers: loader processes at evaluation.
+        vis_interval: a picture every so many test frames, for every row.
+        resamples: bootstrap resamples.
+    """
+
+    simulation: Mapping[str, Any]
+    hypes: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 2
+    vis_interval: int = 20
+    resamples: int = 2000
+
+
+PRESETS = {
+    "demo": DemoPreset(simulation={"preset": "small", "jobs": 2}),
+    "smallest": DemoPreset(
+        simulation={"preset": "mini"},
+        hypes={"train_params": {"epoches": 1}},
+        workers=0,
+        vis_interval=4,
+        resamples=200,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demonstration found."""
+
+    reports: Mapping[str, Report]
+    gain: Interval
+    pictures: tuple[Path, ...]
+    seconds: Mapping[str, float]
+
+    def lines(self) -> list[str]:
+        """The table, the gain with its interval, the pictures and the times."""
+        any_report = next(iter(self.reports.values()))
+        return [
+            "",
+            text_table(HEADER, table_rows(self.reports)),
+            "",
+            f"intermediate minus no fusion, AP@0.5: {self.gain} (95 % bootstrap over {any_report.frames} frames, "
+            f"{any_report.ground_truths} objects)",
+            "",
+            "pictures:",
+            *(f"  {path}" for path in self.pictures),
+            "",
+            "seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+            + f", together {sum(self.seconds.values()):.0f}",
+        ]  # fmt: skip
+
+
+def run_demo(out: Path, preset: str = "demo", fresh: bool = False, device: str = "auto") -> DemoResult:
+    """Run all steps that are not done yet, in ``out``; see ``ROWS`` for what is compared.
+
+    Raises:
+        ConfigError: unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset: unknown '{preset}'.{nearest(preset, PRESETS)} Valid: {', '.join(PRESETS)}.")
+    chosen = PRESETS[preset]
+    journal = Journal(out, total=2 + len(DETECTORS) + len(ROWS), fresh=fresh)
+    data = out / "data"
+    journal.run("simulate", dict(chosen.simulation) | {"seed": SEED}, lambda: _simulate(data, chosen))
+    for detector in DETECTORS:
+        changes = demo_hypes(detector, data, chosen)
+        inputs = [changes, (HYPES / f"{detector}.yaml").read_text(), device]
+        journal.run(f"train {detector}", inputs, lambda d=detector, c=changes: _train(out, d, c, device))
+    for row in ROWS:
+        journal.run(f"evaluate {row.label}", [chosen.vis_interval], lambda r=row: _evaluate(out, r, chosen, device))
+    reports = {row.label: _report(out, row, journal) for row in ROWS}
+    drawn = journal.run("pictures", "comparison", lambda: {"files": _draw(out, reports)})
+    result = DemoResult(
+        reports=reports,
+        gain=_gain(out, chosen.resamples),
+        pictures=tuple(map(Path, drawn["files"])),
+        seconds={name: record.seconds for name, record in journal.records.items()},
+    )
+    _save_summary(out, result)
+    return result
+
+
+def table_rows(reports: Mapping[str, Report]) -> list[list[str]]:
+    """The cells of the table, one list per method."""
+    rows = []
+    for label, report in reports.items():
+        marks = [f"{report.ap(threshold, GLOBAL_SORT):.3f}" for threshold in THRESHOLDS]
+        size, speed = report.megabits_per_frame, report.frames_per_second
+        rows.append([label, *marks, "0" if not size else f"{size:.3g}", "" if speed is None else f"{speed:.1f}"])
+    return rows
+
+
+def demo_hypes(detector: str, data: Path, preset: DemoPreset) -> dict[str, Any]:
+    """The hypes file of one detector: the shipped one with the demo's data folders and sizes."""
+    folders = {"root_dir": "train", "validate_dir": "validate", "test_dir": "test"}
+    paths = {key: str((data / split).resolve()) for key, split in folders.items()}
+    return {"_base_": str(HYPES / f"{detector}.yaml"), "name": f"demo_{detector}", **paths, **preset.hypes}
+
+
+def detections_file(out: Path, row: Row) -> Path:
+    """Where the detections of a row are kept."""
+    return out / "detections" / f"{row.slug}.npz"
+
+
+def _simulate(data: Path, preset: DemoPreset) -> Facts:
+    report = simulate(SimulationOptions(out=data, seed=SEED, overwrite=True, **preset.simulation))
+    return {"frames": report.frames, "digest": report.digest}
+
+
+def _train(out: Path, detector: str, changes: Mapping[str, Any], device: str) -> Facts:
+    hypes_file = write_yaml(out / "hypes" / f"{detector}.yaml", dict(changes))
+    run_dir = run_training(hypes_file, None, TrainingOptions(run_dir=out / "runs" / detector, device=device))
+    return {"run_dir": str(run_dir)}
+
+
+def _evaluate(out: Path, row: Row, preset: DemoPreset, device: str) -> Facts:
+    options = InferenceOptions(
+        model_dir=out / "runs" / row.detector,
+        fusion_method=row.fusion_method,
+        save_vis_interval=preset.vis_interval,
+        save_detections=detections_file(out, row),
+        workers=preset.workers,
+        device=device,
+    )
+    return {"frames_per_second": run_inference(options).frames_per_second}
+
+
+def _report(out: Path, row: Row, journal: Journal) -> Report:
+    speed = journal.records[f"evaluate {row.label}"].facts["frames_per_second"]
+    return evaluate(DetectionSet.load(detections_file(out, row)), variant=GLOBAL_SORT, frames_per_second=speed)
+
+
+def _draw(out: Path, reports: Mapping[str, Report]) -> list[str]:
+    detections = {row.label: detections_file(out, row) for row in ROWS}
+    return draw_demo_pictures(out, reports, detections, run_dir=out / "runs" / ROWS[-1].detector)
+
+
+def _gain(out: Path, resamples: int) -> Interval:
+    alone, together = (match_all(DetectionSet.load(detections_file(out, row))) for row in (ROWS[0], ROWS[-1]))
+    return difference_interval(together, alone, 0.5, np.random.default_rng(SEED), resamples)
+
+
+def _save_summary(out: Path, result: DemoResult) -> None:
+    write_text(out / "table.md", markdown_table(HEADER, table_rows(result.reports)) + "\n")
+    content = {
+        "gain_ap50": {"value": result.gain.value, "lower": result.gain.lower, "upper": result.gain.upper},
+        "rows": {label: report.content() for label, report in result.reports.items()},
+        "seconds": dict(result.seconds),
+    }
+    write_yaml(out / "summary.yaml", content)

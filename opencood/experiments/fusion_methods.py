@@ -1,0 +1,141 @@
+"""What each ``--fusion_method`` runs, sends and is compared with (evaluation.md, section 6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from opencood.communication import Channel, Message
+from opencood.errors import ConfigError, nearest
+
+Batch = dict[str, dict[str, Any]]
+Outputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FusionMethod:
+    """One way to get from a batch to boxes.
+
+    Attributes:
+        name: value of ``--fusion_method``.
+        family: the family of data sets it needs (``late``, ``early``, ``intermediate``).
+        alone: the ego works alone, so nothing is sent.
+        own_ground_truth: compared with what the ego alone should see instead of with the objects of all agents.
+    """
+
+    name: str
+    family: str
+    alone: bool = False
+    own_ground_truth: bool = False
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        FusionMethod("intermediate", "intermediate"),
+        FusionMethod("early", "early"),
+        FusionMethod("late", "late"),
+        FusionMethod("no", "late", alone=True),
+        FusionMethod("single", "late", alone=True, own_ground_truth=True),
+    )
+}
+
+
+def dataset_family(core_method: str) -> str:
+    """``late``, ``early`` or ``intermediate``: the first word of ``fusion.core_method``, class names included."""
+    word = re.match(r"late|early|intermediate", core_method, re.IGNORECASE)
+    if word is None:
+        raise ConfigError(
+            f"fusion.core_method: '{core_method}' belongs to no fusion family (late..., early..., intermediate...)."
+        )
+    return word.group().lower()
+
+
+def choose_method(requested: str | None, hypes: Mapping[str, Any]) -> FusionMethod:
+    """The method asked for, or the configuration's own when none is.
+
+    Raises:
+        ConfigError: unknown method, or one that this configuration was not trained for; the message says what works.
+    """
+    core_method = str((hypes.get("fusion") or {}).get("core_method", ""))
+    family = dataset_family(core_method)
+    if requested is None:
+        return METHODS[family]
+    if requested not in METHODS:
+        raise ConfigError(
+            f"--fusion_method: unknown '{requested}'.{nearest(requested, METHODS)} Valid: {', '.join(METHODS)}."
+        )
+    method = METHODS[requested]
+    if method.family != family:
+        fitting = ", ".join(name for name, known in METHODS.items() if known.family == family)
+        raise ConfigError(
+            f"--fusion_method {requested} contradicts the configuration: fusion.core_method is '{core_method}', so its "
+            f"samples are made for {family} fusion, and {_needs(method)}. Use --fusion_method {fitting}; to see what "
+            f"this detector finds with fewer agents, add --agents ego (or --agents 1..k)."
+        )
+    return method
+
+
+def parse_agents(text: str | int | None) -> int | None:
+    """Number of agents that take part: ``ego`` is 1, ``3`` and ``1..3`` are 3, None is all.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None or text == "all":
+        return None
+    match = re.fullmatch(r"(?:1\.\.)?(\d+)", str(text).strip())
+    count = 1 if text == "ego" else int(match.group(1)) if match else 0
+    if count < 1:
+        raise ConfigError(f"--agents: '{text}' is none of ego, a number from 1, or a range 1..k.")
+    return count
+
+
+def check_agents(method: FusionMethod, agents: int | None) -> None:
+    """Refuse ``--agents`` beyond the ego where the method runs the ego alone."""
+    if method.alone and agents not in (None, 1):
+        raise ConfigError(
+            f"--agents {agents} contradicts --fusion_method {method.name}, which runs the ego alone. "
+            f"Use --fusion_method late --agents {agents}."
+        )
+
+
+def detect(
+    method: FusionMethod, model: nn.Module, batch: Batch, channel: Channel, reduce: Callable
+) -> tuple[Batch, Outputs]:
+    """Run the detector as the method prescribes.
+
+    Args:
+        batch: agent -> entry; early and intermediate batches hold the single entry ``ego``.
+        channel: what collaborators send goes through it; agents that take no part are not run.
+        reduce: from an agent's outputs to the tensors it sends in late fusion (see ``late_messages.CandidateBoxes``).
+
+    Returns:
+        The batch to take the ground truth from and the outputs by agent, both for the post-processor.
+    """
+    if method.family != "late":
+        return batch, {"ego": model(batch["ego"])}
+    if method.own_ground_truth:
+        batch = {"ego": batch["ego"]}
+    outputs: Outputs = {}
+    for number, (agent, entry) in enumerate(batch.items()):
+        if number == 0:
+            outputs[agent] = model(entry)
+        elif not method.alone and channel.takes_part(number):
+            message = Message(reduce(model(entry)), kind="boxes")
+            received = channel.transmit(message, sender=number, receiver=0)
+            if received is not None:
+                outputs[agent] = dict(received.tensors)
+    return batch, outputs
+
+
+def _needs(method: FusionMethod) -> str:
+    return {
+        "late": "late, no and single run one agent at a time",
+        "early": "early runs on the points of all agents merged",
+        "intermediate": "intermediate merges the features of all agents",
+    }[method.family]

@@ -1,0 +1,51 @@
+"""What a collaborator of late fusion sends: its candidate boxes, already turned, with what scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opencood.geometry.coding import flatten_head
+from opencood.geometry.postprocessors import candidates as heads
+
+
+class CandidateBoxes:
+    """Reduces the heads of one agent to its candidates above the score threshold.
+
+    The result has the form of anchor-free heads, which the post-processor takes like any other, so that fusing what was
+    received gives the boxes that fusing the heads themselves would give (scores up to their last bit).
+
+    Args:
+        processor: the data set's post-processor (``section`` and ``anchors()``).
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._anchors: Tensor | None = None
+
+    def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``cls_preds`` (1, 1, 1, n) logits, ``reg_preds`` (1, n, 7) own-frame boxes, perhaps ``iou_preds``."""
+        section = self._processor.section
+        logits = flatten_head(heads.single(heads.need_head(outputs, "cls_preds")), 1)[0, :, 0]
+        kept = torch.sigmoid(logits) > float(section["target_args"]["score_threshold"])
+        regression = heads.need_head(outputs, "reg_preds")
+        boxes = heads.decode(regression, self._anchors_like(regression) if regression.ndim == 4 else None, kept)
+        directions = heads.find_head(outputs, "dir_preds")
+        if directions is not None:
+            arguments = section["dir_args"]
+            bins, offset = int(arguments["num_bins"]), float(arguments["dir_offset"])
+            boxes = heads.with_direction(boxes, directions, kept, bins, offset)
+        reduced = {"cls_preds": logits[kept].reshape(1, 1, 1, -1), "reg_preds": boxes[None]}
+        overlap = heads.find_head(outputs, "iou_preds")
+        if overlap is not None:
+            reduced["iou_preds"] = flatten_head(overlap, 1)[0, :, 0][kept].reshape(1, 1, 1, -1)
+        return reduced
+
+    def _anchors_like(self, regression: Tensor) -> Tensor:
+        if self._anchors is None or self._anchors.device != regression.device:
+            flat = self._processor.anchors().reshape(-1, 7)
+            self._anchors = torch.as_tensor(flat, dtype=torch.float32, device=regression.device)
+        return self._anchors

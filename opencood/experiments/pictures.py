@@ -1,0 +1,71 @@
+"""From a batch to a bird's-eye picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from opencood.data.frame import Agent
+from opencood.evaluation.detections import FrameDetections
+from opencood.experiments.participants import clouds_in_ego
+from opencood.geometry.poses import x1_to_x2
+from opencood.visualization.scene import AgentMark, BevScene, extent_of
+
+_LEFT_HANDED = ("OPV2V", "V2XSET")
+
+
+def scene_of(
+    agents: list[Agent],
+    found: FrameDetections,
+    hypes: Mapping[str, Any],
+    heard: int | None = None,
+    scores: bool = True,
+    title: str = "",
+    subtitle: str = "",
+) -> BevScene:
+    """The scene of one frame with its detections.
+
+    Args:
+        agents: who takes part, the ego first.
+        heard: only the points of so many agents were used; None = all.
+        scores: label the detections.
+        title: default: the name of the configuration.
+    """
+    points, owners = clouds_in_ego(agents[:heard])
+    return BevScene(
+        extent=extent_of(hypes["postprocess"]["gt_range"]),
+        points=points,
+        predictions=found.boxes,
+        ground_truth=found.ground_truth,
+        scores=found.scores if scores else None,
+        agents=agent_marks(agents),
+        point_agents=owners if len(agents[:heard]) > 1 else None,
+        left_hand=is_left_handed(hypes),
+        title=title or str(hypes.get("name", "")),
+        subtitle=subtitle,
+    )
+
+
+def agent_marks(agents: list[Agent]) -> tuple[AgentMark, ...]:
+    """Where the agents stand, seen from the first, by the poses they believe in."""
+    names = ["ego", *(agent.id for agent in agents[1:])]
+    transforms = [x1_to_x2(agent.lidar_pose, agents[0].lidar_pose) for agent in agents]
+    return tuple(
+        _mark(name, transform, agent.modality or "")
+        for name, transform, agent in zip(names, transforms, agents, strict=True)
+    )
+
+
+def is_left_handed(hypes: Mapping[str, Any]) -> bool:
+    """Whether y points to the right: OPV2V and V2XSET, by path (as published) or by declared format."""
+    path = str(hypes.get("test_dir", "")).upper()
+    declared = str((hypes.get("fusion") or {}).get("dataset", "")).upper()
+    return any(name in path or name == declared for name in _LEFT_HANDED)
+
+
+def _mark(name: str, transform: np.ndarray, modality: str) -> AgentMark:
+    yaw = math.atan2(transform[1, 0], transform[0, 0])
+    return AgentMark(name, float(transform[0, 3]), float(transform[1, 3]), yaw, modality)

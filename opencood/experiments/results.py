@@ -1,0 +1,28 @@
+"""Names and places of result files (tools.md section 3, evaluation.md section 8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opencood.evaluation.files import write_yaml
+from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report
+from opencood.experiments.run_folder import RangeChoice
+
+_WRITES_BOTH = ("gencomm", "stamp")
+
+
+def infer_info(method: str, note: str, range_choice: RangeChoice, epoch: int, agents: int | None = None) -> str:
+    """``<method><note>_<X>_<Y>_epoch<N>``: the range only for heterogeneous files, agents only when restricted."""
+    x, y = range_choice.used_xy
+    range_part = f"_{x}_{y}" if range_choice.heterogeneous else ""
+    agents_part = "" if agents is None else f"_use_cav{agents}"
+    return f"{method}{note}{range_part}_epoch{epoch}{agents_part}"
+
+
+def write_results(report: Report, folder: Path, info: str) -> list[Path]:
+    """Write ``eval_<info>.yaml``; GenComm's flavors write the sorted variant to a file of its own, as published."""
+    plain = folder / (f"eval_{info}.yaml" if info else "eval.yaml")
+    if report.protocol.get("flavor") in _WRITES_BOTH:
+        is_sorted = folder / f"eval_global_sort_{info}.yaml"
+        return [write_yaml(is_sorted, report.content(GLOBAL_SORT)), write_yaml(plain, report.content(FRAME_ORDER))]
+    return [write_yaml(plain, report.content())]

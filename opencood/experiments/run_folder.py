@@ -1,0 +1,96 @@
+"""Open a run folder for testing: its configuration with what the command line overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opencood.config.flavor import flavor_of, parity_of, quirk
+from opencood.config.loader import Hypes, config_of_run, load_yaml
+from opencood.config.overrides import configured_range, with_range
+from opencood.errors import ConfigError
+
+Range = tuple[float, ...]
+CONFIGURED = "configuration"
+
+
+@dataclass(frozen=True)
+class RangeChoice:
+    """The range of an evaluation and where it comes from; ranges are ``[x0, y0, z0, x1, y1, z1]`` in metres."""
+
+    used: Range
+    configured: Range
+    source: str
+    heterogeneous: bool
+    remark: str = ""
+
+    @property
+    def used_xy(self) -> tuple[float, float]:
+        """Upper limits in x and y."""
+        return self.used[3], self.used[4]
+
+    def describe(self) -> dict[str, Any]:
+        """For the protocol."""
+        return {"used": list(self.used), "configured": list(self.configured), "source": self.source}
+
+    def notes(self) -> list[str]:
+        """What the reader must know, if anything."""
+        if self.remark:
+            return [self.remark]
+        if self.source == CONFIGURED:
+            return []
+        return [
+            f"evaluated on range {list(self.used)} ({self.source}); the configuration says {list(self.configured)}."
+        ]
+
+
+def open_run_folder(
+    model_dir: str | Path,
+    parity: str | None = None,
+    range_xy: tuple[float, float] | None = None,
+    noise: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> tuple[Hypes, RangeChoice]:
+    """Load ``<model_dir>/config.yaml`` for testing: ``validate_dir`` becomes ``test_dir``, then the overrides.
+
+    Raises:
+        ConfigError: no such folder, no configuration in it, or no ``test_dir``.
+    """
+    hypes = load_yaml(None, model_dir=model_dir)
+    changes: dict[str, Any] = {"validate_dir": _test_split(hypes, config_of_run(model_dir))}
+    if parity is not None:
+        changes["parity"] = parity
+    if noise is not None:
+        changes["noise_setting"] = {"add_noise": True, "add_pose_noise": True, "args": dict(noise)}
+    if seed is not None:
+        changes["seed"] = seed
+    return choose_range(hypes.replaced({**hypes, **changes}), range_xy)
+
+
+def choose_range(hypes: Hypes, range_xy: tuple[float, float] | None) -> tuple[Hypes, RangeChoice]:
+    """Apply ``--range`` or the flavor's published default, and say what was done."""
+    configured = tuple(configured_range(hypes))
+    heterogeneous = "heter" in hypes
+    published = parity_of(hypes) == "published"
+    wanted, source = range_xy, "--range"
+    if range_xy is None and heterogeneous:
+        wanted, source = quirk(hypes, "inference_range"), f"published default of {flavor_of(hypes)}"
+    if range_xy is not None and not heterogeneous and published:
+        remark = "--range acts only on heterogeneous files (those with a section heter), as published; it was ignored."
+        return hypes, RangeChoice(configured, configured, CONFIGURED, heterogeneous, remark)
+    if wanted is None:
+        return hypes, RangeChoice(configured, configured, CONFIGURED, heterogeneous)
+    changed = with_range(hypes, *wanted)
+    return changed, RangeChoice(tuple(configured_range(changed)), configured, source, heterogeneous)
+
+
+def _test_split(hypes: Mapping[str, Any], file: Path) -> Any:
+    test_dir = hypes.get("test_dir")
+    if not test_dir:
+        raise ConfigError(f"{file}: missing key 'test_dir', the split to evaluate on.")
+    by_folder_name = ("OPV2V", "v2xsim")
+    if any(name in str(test_dir) for name in by_folder_name) and "test" not in str(test_dir):
+        raise ConfigError(f"test_dir: '{test_dir}' does not name a test split. Point test_dir at the folder 'test'.")
+    return test_dir

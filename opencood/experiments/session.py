@@ -1,0 +1,136 @@
+"""What an evaluation needs, built once: configuration, data set, detector with its weights."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from opencood.config.flavor import parity_of
+from opencood.config.loader import Hypes
+from opencood.config.overrides import parse_range
+from opencood.errors import CheckpointError
+from opencood.experiments.build import build_dataset, build_model
+from opencood.experiments.devices import choose_device
+from opencood.experiments.fusion_methods import FusionMethod, check_agents, choose_method, parse_agents
+from opencood.experiments.late_messages import CandidateBoxes
+from opencood.experiments.participants import FirstAgents
+from opencood.experiments.results import infer_info
+from opencood.experiments.run_folder import RangeChoice, open_run_folder
+from opencood.models.checkpoints import find_checkpoint, load_checkpoint
+
+log = logging.getLogger(__name__)
+
+SEED = 303
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """Arguments of ``tools/inference.py``.
+
+    Attributes:
+        model_dir: run folder with ``config.yaml`` and checkpoints.
+        fusion_method: see ``fusion_methods.METHODS``; None takes the configuration's own.
+        agents: ``ego``, ``k`` or ``1..k``: only these take part, the ground truth stays that of all; None = all.
+        range_xy: text ``X,Y`` of ``--range`` in metres; None keeps the configured range (published: flavor default).
+        save_vis_interval: a picture every so many frames; 0 = none.
+        limit: only the first so many frames.
+        untrained: go on without a checkpoint.
+        info: replaces the ``infer_info`` part of result and picture names.
+        noise: pose noise ``{pos_std, rot_std, pos_mean, rot_mean, laplace}`` that replaces the configured one.
+        results: write the result YAML.
+    """
+
+    model_dir: Path
+    fusion_method: str | None = None
+    agents: str | int | None = None
+    range_xy: str | None = None
+    save_vis_interval: int = 40
+    save_npy: bool = False
+    save_detections: Path | None = None
+    no_score: bool = False
+    note: str = ""
+    device: str = "auto"
+    workers: int = 4
+    limit: int | None = None
+    parity: str | None = None
+    untrained: bool = False
+    seed: int = SEED
+    noise: dict[str, Any] | None = None
+    info: str | None = None
+    results: bool = True
+    progress: bool = True
+
+
+@dataclass
+class Session:
+    """Everything built for one evaluation, so that several (levels, subsets of agents) can share the detector."""
+
+    options: InferenceOptions
+    hypes: Hypes
+    method: FusionMethod
+    agents: int | None
+    range_choice: RangeChoice
+    dataset: Any
+    model: nn.Module
+    device: torch.device
+    checkpoint: Path | None
+    epoch: int
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def reduce(self) -> CandidateBoxes:
+        """From an agent's outputs to what it sends in late fusion."""
+        return CandidateBoxes(self.dataset.post_processor)
+
+    @property
+    def info(self) -> str:
+        """The ``infer_info`` part of result and picture names."""
+        if self.options.info is not None:
+            return self.options.info
+        return infer_info(self.method.name, self.options.note, self.range_choice, self.epoch, self.agents)
+
+
+def open_session(options: InferenceOptions) -> Session:
+    """Read the run folder, apply the options and build data set and detector."""
+    range_xy = None if options.range_xy is None else parse_range(options.range_xy)
+    hypes, range_choice = open_run_folder(options.model_dir, options.parity, range_xy, options.noise, options.seed)
+    method = choose_method(options.fusion_method, hypes)
+    agents = parse_agents(options.agents)
+    check_agents(method, agents)
+    if parity_of(hypes) == "published":
+        np.random.seed(options.seed)
+    device = choose_device(options.device)
+    dataset = build_dataset(hypes, train=False, visualize=True)
+    if method.family == "early" and agents is not None:
+        dataset.reader = FirstAgents(dataset.reader, agents, hypes)
+    model = build_model(hypes)
+    checkpoint, epoch = _load_weights(model, options)
+    model.to(device).eval()
+    return Session(
+        options, hypes, method, agents, range_choice, dataset, model, device, checkpoint, epoch, range_choice.notes()
+    )
+
+
+def _load_weights(model: nn.Module, options: InferenceOptions) -> tuple[Path | None, int]:
+    found = find_checkpoint(options.model_dir)
+    if found is None:
+        if options.untrained:
+            return None, 0
+        raise CheckpointError(
+            f"{options.model_dir}: holds no checkpoint (net_epoch*.pth). Train first, or pass --untrained to test "
+            f"random weights."
+        )
+    path, epoch = Path(found[0]), int(found[1])
+    report = load_checkpoint(model, path)
+    for kind, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
+        if keys:
+            modules = ", ".join(sorted({key.partition(".")[0] for key in keys}))
+            log.warning("%s: %d %s entries (in %s)", path.name, len(keys), kind, modules)
+    return path, epoch

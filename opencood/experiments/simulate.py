@@ -1,0 +1,251 @@
+"""Simulate a data set: scenarios of a preset, written in one format, with a manifest of what was made."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import opencood
+from opencood.errors import ConfigError, StorageError
+from opencood.registry import REGISTRY
+from opencood.simulation.presets import PRESETS, SPLITS, Preset, find_preset, scenario_plans, with_beams
+from opencood.simulation.recording import Frame
+from opencood.simulation.scenario import Scenario, ScenarioPlan
+from opencood.simulation.stats import Census, Statistics, join, statistics, table, take_census
+from opencood.simulation.writers.storage import SCRATCH, storing, write_json
+
+MANIFEST = "simulation.json"
+_OURS = (*SPLITS, SCRATCH, MANIFEST, "opv2v_4modality.json", "opv2v_4modality_in_order.json")
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """What to simulate; None takes the preset's value.
+
+    Attributes:
+        out: data set folder to make; must be absent or empty unless ``overwrite``.
+        preset: name in ``opencood.simulation.presets``.
+        scenarios: numbers for train, validate, test; a single number is that of train, the others in proportion.
+        frames: frames per scenario.
+        agents: smallest and largest number of connected cars.
+        rsu: add a roadside unit.
+        beams: LiDAR beams.
+        seed: the same seed gives the same content.
+        format: registered writer.
+        jobs: processes.
+        overwrite: replace an earlier simulation in ``out``.
+        stats: also compute statistics of the test split.
+    """
+
+    out: Path
+    preset: str = "small"
+    scenarios: tuple[int, ...] | None = None
+    frames: int | None = None
+    agents: tuple[int, int] | None = None
+    rsu: bool = False
+    beams: int | None = None
+    seed: int = 0
+    format: str = "opv2v"
+    jobs: int = 1
+    overwrite: bool = False
+    stats: bool = False
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What was made: frames per split, fingerprint of the whole content, size, time, and statistics if asked for."""
+
+    out: Path
+    frames: dict[str, int]
+    digest: str
+    bytes: int
+    seconds: float
+    statistics: Statistics | None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Result of one scenario, small enough to travel between processes."""
+
+    plan: ScenarioPlan
+    written: Any
+    world_digest: str
+    census: Census
+
+
+def simulate(options: SimulationOptions) -> SimulationReport:
+    """Simulate all scenarios and write the data set.
+
+    Raises:
+        ConfigError: unknown preset or format, or impossible numbers.
+        StorageError: ``out`` holds something already, or cannot be written.
+    """
+    started = time.perf_counter()
+    preset = _adjusted(find_preset(options.preset), options)
+    writer = REGISTRY.build("writer", options.format, where="--format", root=options.out)
+    plans = scenario_plans(preset, options.seed)
+    _make_room(options.out, options.overwrite)
+
+    made = sorted(_play_all(plans, options), key=lambda item: SPLITS.index(item.plan.split))
+    written = [item.written for item in made]
+    writer.finish(written, options.seed)
+    digest = hashlib.sha256("".join(item.digest for item in written).encode()).hexdigest()
+    write_json(options.out / MANIFEST, _manifest(options, preset, made, digest))
+    shutil.rmtree(options.out / SCRATCH, ignore_errors=True)
+    return SimulationReport(
+        out=options.out,
+        frames={split: sum(m.plan.frames for m in made if m.plan.split == split) for split in SPLITS},
+        digest=digest,
+        bytes=sum(item.bytes for item in written),
+        seconds=time.perf_counter() - started,
+        statistics=_test_statistics(made) if options.stats else None,
+    )
+
+
+def preset_help() -> str:
+    """One phrase that names every preset."""
+    return "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
+
+
+def statistics_table(figures: Statistics) -> str:
+    """Statistics as a table for a terminal."""
+    return table(figures)
+
+
+def _play_all(plans: list[ScenarioPlan], options: SimulationOptions) -> list[_Made]:
+    """Play every scenario, in this process or in several; results in the order of the plans."""
+    jobs = [(plan, options.out, options.format, options.preset) for plan in plans]
+    frames = sum(plan.frames for plan in plans)
+    with tqdm(total=frames, desc="simulate", unit="frame") as progress:
+        if options.jobs == 1:
+            results = []
+            for job in jobs:
+                results.append(_play(*job))
+                progress.update(job[0].frames)
+            return results
+        with _workers(options.jobs) as pool:
+            futures = [pool.submit(_play, *job) for job in jobs]
+            for future in as_completed(futures):
+                progress.update(future.result().plan.frames)
+            return [future.result() for future in futures]
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes (a forked copy would inherit the threads of whatever ran before); stops early on an error."""
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _play(plan: ScenarioPlan, out: Path, format_name: str, preset_name: str) -> _Made:
+    """Simulate and write one scenario."""
+    scenario = Scenario(plan)
+    counted: list[Census] = []
+
+    def watched() -> Iterator[Frame]:
+        for frame in scenario.frames():
+            counted.append(take_census(frame))
+            yield frame
+
+    writer = REGISTRY.build("writer", format_name, where="--format", root=out)
+    protocol = {"simulator": "opencood", "preset": preset_name, "world": scenario.world_digest, **_plain(asdict(plan))}
+    written = writer.write(plan.split, plan.name, watched(), protocol)
+    return _Made(plan, written, scenario.world_digest, join(counted))
+
+
+def _adjusted(preset: Preset, options: SimulationOptions) -> Preset:
+    """The preset with the options' numbers."""
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs: expected at least 1, got {options.jobs}.")
+    if options.scenarios is not None:
+        preset = replace(preset, scenarios=_scenario_counts(options.scenarios, preset.scenarios))
+    if options.frames is not None:
+        if options.frames < 1:
+            raise ConfigError(f"--frames: expected at least 1, got {options.frames}.")
+        preset = replace(preset, frames=options.frames)
+    if options.agents is not None:
+        low, high = options.agents
+        if not 1 <= low <= high <= 5:
+            raise ConfigError(f"--agents: expected a range inside 1-5 such as 2-5, got {low}-{high}.")
+        preset = replace(preset, agents=options.agents)
+    if options.beams is not None:
+        if options.beams not in (16, 32, 64):
+            raise ConfigError(f"--beams: expected 16, 32 or 64, got {options.beams}.")
+        preset = with_beams(preset, options.beams)
+    return replace(preset, roadside=preset.roadside or options.rsu)
+
+
+def _scenario_counts(wanted: tuple[int, ...], default: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(wanted) not in (1, 3) or min(wanted) < (1 if len(wanted) == 1 else 0) or not sum(wanted):
+        raise ConfigError(
+            f"--scenarios: expected a number for train, or three numbers train,validate,test; got {wanted}."
+        )
+    if len(wanted) == 3:
+        return wanted[0], wanted[1], wanted[2]
+    share = wanted[0] / default[0]
+    return wanted[0], max(1, round(default[1] * share)), max(1, round(default[2] * share))
+
+
+def _make_room(out: Path, overwrite: bool) -> None:
+    """Make sure that ``out`` is an empty folder; only an earlier simulation is ever removed."""
+    with storing(out):
+        entries = {entry.name for entry in out.iterdir()} if out.exists() else set()
+        if entries and not overwrite:
+            raise StorageError(f"{out} is not empty. Choose another --out, or replace its content with --overwrite.")
+        if entries and not entries & {MANIFEST, SCRATCH}:
+            raise StorageError(
+                f"{out} holds files that are not a simulated data set; remove them or choose another --out."
+            )
+        for name in entries & set(_OURS):
+            path = out / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (out / SCRATCH).mkdir(parents=True)
+
+
+def _manifest(options: SimulationOptions, preset: Preset, made: list[_Made], digest: str) -> dict[str, Any]:
+    return {
+        "simulator": f"opencood {opencood.__version__}",
+        "preset": options.preset,
+        "seed": options.seed,
+        "format": options.format,
+        "settings": _plain(asdict(preset)),
+        "digest": digest,
+        "scenarios": [
+            {
+                "split": item.plan.split,
+                "name": item.plan.name,
+                "frames": item.plan.frames,
+                "agents": list(item.written.agents),
+                "boxes": len(item.census.distance),
+                "world": item.world_digest,
+                "digest": item.written.digest,
+            }
+            for item in made
+        ],
+    }
+
+
+def _test_statistics(made: list[_Made]) -> Statistics:
+    """Statistics of the test split, or of everything when there is none."""
+    test = [item.census for item in made if item.plan.split == "test"]
+    return statistics(join(test or [item.census for item in made]))
+
+
+def _plain(value: Any) -> Any:
+    """The same with lists for tuples, as YAML and JSON know them."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Evaluate a trained detector on the test split: average precision, bandwidth, speed, pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
+
+from opencood.tools._cli import run
+
+
+def parser() -> argparse.ArgumentParser:
+    """All arguments; names and defaults of the published tool, then ours."""
+    made = common_parser(__doc__)
+    made.add_argument("--save_npy", action="store_true", help="write npy/<frame>_{pcd,pred,gt}.npy into the run folder")
+    made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
+    made.add_argument("--no_score", action="store_true", help="pictures without scores")
+    made.add_argument("--save_detections", type=Path, metavar="FILE.npz", help="keep all boxes; see tools/evaluate.py")
+    return made
+
+
+def common_parser(description: str | None) -> argparse.ArgumentParser:
+    """What inference tools share."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--model_dir", required=True, type=Path, help="run folder with config.yaml and checkpoints")
+    made.add_argument(
+        "--fusion_method", help="single, no, late, early or intermediate; default: what the configuration trains"
+    )
+    made.add_argument(
+        "--save_vis_interval", type=int, default=40, metavar="N", help="a picture every N frames, 0: none"
+    )
+    made.add_argument("--note", default="", help="appended to the method in file names")
+    made.add_argument("--agents", metavar="ego|k|1..k", help="only these agents take part; ground truth of all")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
+    made.add_argument("--workers", type=int, default=4, help="loader processes, 0: none")
+    made.add_argument("--limit", type=int, metavar="N", help="only the first N frames")
+    made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
+    made.add_argument("--seed", type=int, default=303, help="seed of pose noise and other draws")
+    made.add_argument("--untrained", action="store_true", help="go on without a checkpoint, with random weights")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, run, print the report."""
+    arguments = vars(parser().parse_args(argv))
+    from opencood.experiments.inference import InferenceOptions, run_inference
+
+    report = run_inference(InferenceOptions(range_xy=arguments.pop("range"), **arguments))
+    print("\n".join(report.lines()))
+    for file in report.files:
+        print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Simulate a cooperative perception data set: a town, its traffic, and what each agent's LiDAR measures.
+
+Example: ``python opencood/tools/simulate.py --out dataset/OPV2V --preset small --stats``
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
+from opencood.experiments.simulate import MANIFEST, SimulationOptions, preset_help, simulate, statistics_table
+from opencood.tools._cli import run
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to make: <out>/{train,validate,test}/<scenario>/<agent>"
+    )
+    parser.add_argument("--preset", default="small", help=f"{preset_help()} (default: small)")
+    parser.add_argument(
+        "--scenarios",
+        type=_numbers,
+        metavar="N[,N,N]",
+        help="scenarios of train (others in proportion), or train,validate,test",
+    )
+    parser.add_argument("--frames", type=int, metavar="N", help="frames per scenario")
+    parser.add_argument("--agents", type=_interval, metavar="A-B", help="connected cars per scenario, such as 2-5 or 3")
+    parser.add_argument("--rsu", action="store_true", help="add a roadside unit (agent -1) to every scenario")
+    parser.add_argument("--beams", type=int, help="LiDAR beams: 16, 32 or 64")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same content (default: 0)")
+    parser.add_argument("--format", default="opv2v", help="data set format (default: opv2v)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulation in --out")
+    parser.add_argument(
+        "--stats", action="store_true", help="print what the test split is like, and what only collaboration sees"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Simulate and print where the data set is, its size and its fingerprint."""
+    options = SimulationOptions(**vars(parse(argv)))
+    report = simulate(options)
+    if report.statistics:
+        print(statistics_table(report.statistics))
+    frames = ", ".join(f"{split} {count}" for split, count in report.frames.items())
+    print(
+        f"{report.out}: frames {frames}; {report.bytes / 1e6:.0f} MB in {report.seconds:.1f} s; details in {MANIFEST}"
+    )
+    print(f"content digest {report.digest}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _interval(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    return int(low), int(high or low)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Headless pictures: bird's-eye views of detections against ground truth, comparisons, bar charts."""

@@ -1,0 +1,49 @@
+"""Bar charts of result tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from opencood.visualization import style
+from opencood.visualization.bev import save_figure
+
+
+def draw_ap_bars(
+    rows: Sequence[tuple[str, Mapping[float, float]]],
+    path: str | Path,
+    captions: Sequence[str] | None = None,
+    title: str = "",
+) -> Path:
+    """Grouped bars: one group per method, one bar per IoU threshold, a caption (such as bandwidth) under each name."""
+    thresholds = sorted({threshold for _, values in rows for threshold in values})
+    figure = Figure(figsize=(2.2 + 1.9 * len(rows), 4.6), facecolor=style.BACKGROUND)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_facecolor(style.BACKGROUND)
+    width = 0.8 / max(len(thresholds), 1)
+    for position, threshold in enumerate(thresholds):
+        offset = (position - (len(thresholds) - 1) / 2) * width
+        heights = [values.get(threshold, float("nan")) for _, values in rows]
+        bars = axes.bar([i + offset for i in range(len(rows))], heights, width * 0.92, color=style.BARS[position % 3],
+                        label=f"AP@{threshold:g}")  # fmt: skip
+        axes.bar_label(bars, fmt="%.2f", color=style.TEXT, fontsize=9, padding=2)
+    names = [name for name, _ in rows]
+    labels = (
+        names if captions is None else [f"{name}\n{caption}" for name, caption in zip(names, captions, strict=True)]
+    )
+    axes.set_xticks(range(len(rows)), labels, color=style.TEXT, fontsize=10)
+    axes.set_ylim(0, 1.08)
+    axes.tick_params(axis="y", colors=style.MUTED)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", color=style.GRID, lw=0.7)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title, color=style.TEXT, fontsize=13, weight="bold", loc="left", pad=26)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, labelcolor=style.TEXT, fontsize=9)
+    figure.tight_layout()
+    return save_figure(figure, path)
