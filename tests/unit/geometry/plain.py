@@ -98,7 +98,7 @@ def polygons(most: int = 8) -> st.SearchStrategy[np.ndarray]:
     on_lattice = st.integers(-6, 6).map(lambda value: value / 2)
     free = st.floats(-3, 3, allow_nan=False, width=32)
     number = on_lattice | free
-    size = st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0]) | st.floats(0.1, 5, width=32)
+    size = st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0]) | st.floats(0.125, 5, width=32)
     yaw = st.sampled_from([0.0, np.pi / 2, np.pi, np.pi / 4]) | st.floats(-4, 4, width=32)
     box = st.tuples(number, number, size, size, yaw)
     return st.lists(box, max_size=most).map(_as_polygons)
