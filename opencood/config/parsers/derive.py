@@ -54,8 +54,8 @@ def fill(tree: Mapping[str, Any], path: str, derived: Mapping[str, Any]) -> dict
     """Return a copy of the tree with derived keys in the map at ``path`` and in all its copies elsewhere.
 
     An alias is one object in several places, and a published parser fills them all by changing that object. Here
-    nothing is changed: all places get the same new map. A saved file has no aliases any more, so a map that equals the target
-    and already holds derived keys counts as its copy too.
+    nothing is changed: all places get the same new map. A saved file has no aliases any more, so a map that equals the
+    target and already holds derived keys counts as its copy too.
     """
     target = lookup(tree, path)
     filled = {**target, **derived}

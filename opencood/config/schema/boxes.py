@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from opencood.config.kinds import BOOL, INT, LIST, MAP, MAPS, NUMBER, NUMBERS, POSITIVE_INT, RANGE, TEXT, VOXEL, one_of
+from opencood.config.kinds import (
+    BOOL,
+    INT,
+    LIST,
+    MAP,
+    MAPS,
+    NUMBER,
+    NUMBERS,
+    PAIR,
+    POSITIVE_INT,
+    RANGE,
+    TEXT,
+    VOXEL,
+    one_of,
+)
 from opencood.config.schema.key import REQUIRED, Key
 
 POSTPROCESS = (
@@ -15,6 +29,9 @@ POSTPROCESS = (
     Key("order", one_of("hwl", "lwh", "lhw"), "hwl", "order of the sizes in a box"),
     Key("max_num", POSITIVE_INT, 100, "most ground-truth boxes of a sample"),
     Key("nms_thresh", NUMBER, None, "IoU above which a box is suppressed"),
+    Key("nms_per_class", BOOL, False, "suppress boxes of the same class only"),
+    Key("max_box_extent", NUMBER, 6.0, "longest side of the standup box, metres; null: any"),
+    Key("box_height_range", PAIR, [-3, 1], "heights of all corners, metres; null: any"),
     Key("dir_args", MAP, None, "direction head: bins and offset"),
     Key("aggregation", TEXT, None, "STAMP segmentation"),
     Key("predict_iou", BOOL, False, "IoU head (CIA-SSD)"),

@@ -1,4 +1,4 @@
-"""How a run is named, trained and disturbed: top level, training, noise, components. Source: spec config.md section 4."""
+"""How a run is named, trained and disturbed: top level, training, noise, components. Source: spec config.md 4."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ TOP = (
     Key("box_align", MAP, None, "stored boxes that correct poses (CoAlign)"),
     Key("box_align_pre_calc", MAP, None, "detector that makes those boxes"),
     Key("heter", MAP, None, "agents with different sensors; its presence enables --range"),
+    Key("modality_assignment", MAP, None, "assignment in place, wins over heter.assignment_path (CodeAlign)"),
     Key("task", MAP, None, "STAMP: task by modality"),
     Key("fusion", MAP, REQUIRED, "data set and collaboration scheme"),
     Key("preprocess", MAP, None, "point clouds to voxels or maps"),
@@ -84,9 +85,12 @@ TRAIN_PARAMS = (
     Key("max_train_batches", POSITIVE_INT, None, "shorten training epochs (CodeAlign)"),
     Key("max_val_batches", POSITIVE_INT, None, "shorten validation (CodeAlign)"),
     Key("skip_post_train_eval", BOOL, False, "do not test after training (CodeAlign)"),
-    Key("clip_grad_norm", NOT_NEGATIVE, None, "largest norm of the gradient; absent: no clipping"),
+    Key("grad_clip", NOT_NEGATIVE, None, "largest norm of the gradient; absent: no clipping"),
     Key("num_workers", INT, 4, "loader processes"),
-    Key("last_minutes", NOT_NEGATIVE, 10, "minutes between saves of last.ckpt"),
+    Key("last_every_minutes", NOT_NEGATIVE, 10, "minutes between saves of last.ckpt"),
+    Key("last_every_steps", POSITIVE_INT, None, "steps between saves of last.ckpt"),
+    Key("print_every", POSITIVE_INT, None, "print every so many steps; absent: each one, or a progress bar"),
+    Key("seed", INT, None, "older place of seed"),
 )
 
 NOISE = (

@@ -1,7 +1,7 @@
 """The table of configuration sections: every key with its kind, its default and its meaning.
 
-``checks`` tests files against it, ``hypes_yaml/exemplar.yaml`` explains it. What is below ``model.args``, ``loss.args``,
-``optimizer.args`` and ``preprocess.args`` is not here: there a component's constructor is the schema.
+``checks`` tests files against it, ``hypes_yaml/exemplar.yaml`` explains it. What is below ``model.args``,
+``loss.args``, ``optimizer.args`` and ``preprocess.args`` is not here: there a component's constructor is the schema.
 
 A section path uses ``*`` for any key (a modality name) and ``[]`` for any list item. Source: spec config.md section 4.
 """
