@@ -1,0 +1,1 @@
+"""From files on disk to the batch: readers, plan, perturbation, samples and collation."""

@@ -1,0 +1,139 @@
+"""The data set that training and inference read: frames of a reader, disturbed, turned into samples, collated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from opencood.data.draws import Draws
+from opencood.data.frame import Frame
+from opencood.data.perturb.pose import PoseNoise
+from opencood.data.readers.opv2v import OPV2VReader
+from opencood.data.samples.base import Sample, SampleMaker
+from opencood.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, dict[str, Any]]
+
+
+class CooperativeDataset(Dataset):
+    """Samples of one split.
+
+    Every sample depends on (seed, epoch, index) alone, whatever the number of workers, unless ``draws`` are given.
+
+    Args:
+        hypes: the configuration.
+        reader: gives frames.
+        maker: turns frames into samples and samples into batches.
+        noise: pose noise, or None.
+        skip_broken: a broken frame becomes None and is counted in ``broken_frames`` instead of raising.
+        seed: of the data set's own generators.
+        draws: generators for every draw, in the published order; None = own ones.
+    """
+
+    def __init__(
+        self,
+        hypes: Mapping[str, Any],
+        reader: OPV2VReader,
+        maker: SampleMaker,
+        *,
+        noise: PoseNoise | None = None,
+        skip_broken: bool = False,
+        seed: int = 0,
+        draws: Draws | None = None,
+    ) -> None:
+        self.hypes = hypes
+        self.reader = reader
+        self.epoch = 0
+        self.broken_frames: dict[int, str] = {}
+        self._maker = maker
+        self._noise = noise if maker.uses_noise else None
+        self._skip_broken = skip_broken
+        self._seed = seed
+        self._given_draws = draws
+        if draws is not None and maker.inputs.heterogeneous:
+            reader.replan(
+                draws, with_modalities=False
+            )  # published data sets draw an order first and then throw it away
+        self.reinitialize(0)
+
+    @property
+    def supervise_single(self) -> bool:
+        """Whether training adds the loss of every agent alone."""
+        return self._maker.settings.supervise_single
+
+    @property
+    def post_processor(self) -> Any:
+        """Anchors, targets, decoding."""
+        return self._maker.settings.postprocessor
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> Sample | None:
+        """Return a sample, or None when no agent takes part or the frame is broken and may be skipped.
+
+        Raises:
+            DataError: a file of the frame is missing or broken.
+        """
+        index = range(len(self))[index]
+        draws = self._draws("frame", index)
+        try:
+            return self._maker.make(self.frame(index, draws), draws)
+        except DataError as error:
+            if not self._skip_broken:
+                raise DataError(f"{error} (Frame {index}; 'on_bad_frame: skip' leaves such frames out.)") from error
+            if index not in self.broken_frames:
+                log.warning("Frame %d is left out (on_bad_frame: skip): %s", index, error)
+            self.broken_frames[index] = str(error)
+            return None
+
+    def frame(self, index: int, draws: Draws | None = None) -> Frame:
+        """Return the frame a sample is made of, with its pose noise.
+
+        Raises:
+            DataError: its metadata is missing or broken.
+        """
+        frame = self.reader.frame(index)
+        return frame if self._noise is None else self._noise(frame, draws or self._draws("frame", index))
+
+    def reinitialize(self, epoch: int | None = None) -> None:
+        """Start an epoch (None: the next one): training draws the order and the modalities of the agents anew."""
+        self.epoch = self.epoch + 1 if epoch is None else epoch
+        self.reader.replan(self._draws("plan"))
+
+    def collate_batch_train(self, samples: Sequence[Sample | None]) -> Batch | None:
+        """Return the batch of several samples under key ``ego``, or None when none is left.
+
+        Missing samples (None) are left out.
+        """
+        return self._collate(samples, train=True)
+
+    def collate_batch_test(self, samples: Sequence[Sample | None]) -> Batch | None:
+        """Return the batch of one sample, with one entry per agent in late fusion, or None when it is missing.
+
+        Raises:
+            ValueError: there are several samples.
+        """
+        if len(samples) > 1:
+            raise ValueError(f"testing runs with batch size 1, got {len(samples)} samples")
+        return self._collate(samples, train=False)
+
+    def post_process(self, batch: Batch, outputs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Return detected boxes (M, 8, 3) and scores (M,), or None and None, and ground truth (G, 8, 3); ego frame."""
+        boxes, scores = self.post_processor.post_process(batch, outputs)
+        return boxes, scores, self.post_processor.generate_gt_bbx(batch)
+
+    def _collate(self, samples: Sequence[Sample | None], train: bool) -> Batch | None:
+        present = [sample for sample in samples if sample is not None]
+        if not present:
+            return None
+        first = next(iter(present[0].values()))
+        return self._maker.collate(present, train, self._draws("collate", first["sample_idx"]))
+
+    def _draws(self, purpose: str, index: int = 0) -> Draws:
+        return self._given_draws or Draws.keyed(self._seed, self.epoch, purpose, index)

@@ -1,0 +1,140 @@
+"""What one moment of one scenario holds, whatever the data set: a ``Frame`` of ``Agent``s.
+
+Frames of reference: *world* is the data set's own; *agent* is the LiDAR of one agent (x forward; OPV2V: y right, z up).
+Lengths are metres, pose angles degrees. Poses are ``[x, y, z, roll, yaw, pitch]`` (spec data.md, section 1).
+All values are read-only: steps of the road return new frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+EGO = "ego"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects that one agent lists at one moment.
+
+    Attributes:
+        ids: (n,) int64, the same for all agents of a scenario.
+        corners: (n, 8, 3) float64 box corners in the world, metres; order of spec data.md, section 1.
+    """
+
+    ids: NDArray[np.int64]
+    corners: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PointSource:
+    """A point cloud that is read when it is asked for.
+
+    Attributes:
+        path: the file.
+        decode: turns the file into (N, 4) float32 ``x, y, z, intensity`` in the agent's frame.
+    """
+
+    path: Path
+    decode: Callable[[Path], NDArray[np.float32]]
+
+    def read(self) -> NDArray[np.float32]:
+        """Return the (N, 4) float32 cloud, metres, agent frame.
+
+        Raises:
+            DataError: the file is missing or broken.
+        """
+        return self.decode(self.path)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera of an agent; images are read when they are asked for.
+
+    Attributes:
+        pose: (6,) float64 pose in the world (a CARLA camera: x forward, y right, z up), metres and degrees.
+        intrinsic: (3, 3) float64 pixels.
+        image: RGB picture.
+        depth: picture whose bytes are metres.
+    """
+
+    pose: NDArray[np.float64]
+    intrinsic: NDArray[np.float64]
+    image: Path
+    depth: Path
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One connected vehicle or roadside unit at one moment.
+
+    Attributes:
+        id: name of its folder; roadside units are negative.
+        lidar_pose: (6,) float64 pose of the LiDAR in the world as the agents believe it, possibly disturbed.
+        lidar_pose_clean: (6,) the true pose; ground truth is made with it.
+        objects: what the agent lists.
+        lidar: its point cloud, not yet read.
+        modality: name in ``heter.modality_setting``; None in homogeneous data sets.
+        cameras: by position 0, 1, ...
+        visibility: where the map of what its cameras see may lie (256 x 256 pixels of 0.39 m).
+    """
+
+    id: str
+    lidar_pose: NDArray[np.float64]
+    lidar_pose_clean: NDArray[np.float64]
+    objects: Objects
+    lidar: PointSource
+    modality: str | None = None
+    cameras: tuple[Camera, ...] = ()
+    visibility: tuple[Path, ...] = ()
+
+    @property
+    def is_roadside(self) -> bool:
+        """Whether the agent is a roadside unit."""
+        return is_roadside(self.id)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment of one scenario.
+
+    Attributes:
+        index: position in the data set.
+        scenario: name of the scenario.
+        stamp: time stamp of the ego, a zero-padded number.
+        agents: the ego first; it owns the frame that results live in.
+    """
+
+    index: int
+    scenario: str
+    stamp: str
+    agents: tuple[Agent, ...]
+
+    @property
+    def ego(self) -> Agent:
+        """The first agent."""
+        return self.agents[0]
+
+    @property
+    def label(self) -> str:
+        """Short name for messages."""
+        return f"frame {self.index} ({self.scenario} at {self.stamp})"
+
+
+def is_roadside(agent_id: str) -> bool:
+    """Whether an agent id is that of a roadside unit (negative)."""
+    return agent_id.startswith("-")
+
+
+def roadside_last(ids: Sequence[str]) -> list[str]:
+    """Return the ids with roadside units behind the vehicles if one of them leads, each kind in the given order.
+
+    An RSU at another place stays there, as published; with several RSUs none becomes ego (spec data.md, Q1).
+    """
+    if not ids or not is_roadside(ids[0]):
+        return list(ids)
+    return [i for i in ids if not is_roadside(i)] + [i for i in ids if is_roadside(i)]

@@ -1,0 +1,217 @@
+"""The index of a data folder: which scenarios, agents and stamps exist, and what every metadata file says.
+
+Metadata is parsed once and kept in a cache file (``$OPENCOOD_CACHE``, else ``~/.cache/opencood``) that is keyed by the
+names, sizes and modification times of all metadata files: a second start parses nothing, a changed folder is read anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opencood.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1  # raise it when the content of the cache file changes
+_ANNOUNCE_AFTER = 500  # files; parsing them takes some seconds
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one metadata file says about one agent at one stamp (world frame, metres, degrees).
+
+    Attributes:
+        lidar_pose: (6,).
+        object_ids: (n,) int64.
+        object_corners: (n, 8, 3).
+        camera_poses: (k, 6).
+        camera_intrinsics: (k, 3, 3) pixels.
+    """
+
+    lidar_pose: NDArray[np.float64]
+    object_ids: NDArray[np.int64]
+    object_corners: NDArray[np.float64]
+    camera_poses: NDArray[np.float64]
+    camera_intrinsics: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One agent of one scenario: its stamps in time order, and the row of the first one in the index."""
+
+    stamps: tuple[str, ...]
+    first_row: int
+
+    def row(self, stamp: str) -> int | None:
+        """Row of a stamp, or None when the agent has none."""
+        position = int(np.searchsorted(self.stamps, stamp))
+        found = position < len(self.stamps) and self.stamps[position] == stamp
+        return self.first_row + position if found else None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The metadata files of a folder, in row order, with the tree they form.
+
+    Attributes:
+        tree: scenario -> agent -> track, all sorted.
+        files: one path per row, relative to the root.
+        fingerprint: digest over names, sizes and modification times.
+    """
+
+    tree: dict[str, dict[str, Track]]
+    files: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """All metadata of a split. Rows are (scenario, agent, stamp); objects and cameras are stacked over rows."""
+
+    root: Path
+    tree: dict[str, dict[str, Track]]
+    problems: dict[int, str]
+    arrays: dict[str, NDArray[Any]]
+
+    def moment(self, row: int) -> Moment:
+        """Return what the metadata file of a row says.
+
+        Raises:
+            DataError: the file is broken; the message is that of the parser.
+        """
+        if row in self.problems:
+            raise DataError(self.problems[row])
+        objects = slice(*self.arrays["object_start"][row : row + 2])
+        cameras = slice(*self.arrays["camera_start"][row : row + 2])
+        return Moment(
+            self.arrays["lidar_pose"][row],
+            self.arrays["object_id"][objects],
+            self.arrays["object_corners"][objects],
+            self.arrays["camera_pose"][cameras],
+            self.arrays["camera_intrinsic"][cameras],
+        )
+
+
+def load_index(root: Path, listing: Listing, parse: Callable[[Path], Moment]) -> Index:
+    """Return the index of a listed folder, from the cache when nothing changed, else by parsing every file.
+
+    A file that cannot be parsed becomes a problem of its row. A cache that cannot be written is logged, no error.
+    """
+    place = _cache_file(root, listing.fingerprint)
+    cached = _read_cache(place)
+    if cached is None:
+        if len(listing.files) > _ANNOUNCE_AFTER:
+            log.info("Indexing %d metadata files of %s (once; kept in %s).", len(listing.files), root, place.parent)
+        cached = _parse_all(root, listing.files, parse)
+        _write_cache(place, *cached)
+    problems, arrays = cached
+    return Index(root, listing.tree, problems, arrays)
+
+
+def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[str]]]]) -> Listing:
+    """Build a listing from (scenario, agent, metadata files) in sorted order."""
+    tree: dict[str, dict[str, Track]] = {}
+    files: list[str] = []
+    digest = hashlib.sha256(f"{_FORMAT} {root.resolve()}".encode())
+    for scenario, agent, entries in tracks:
+        entries = sorted(entries, key=lambda entry: entry.name)
+        stamps = tuple(entry.name.partition(".")[0] for entry in entries)
+        tree.setdefault(scenario, {})[agent] = Track(stamps, len(files))
+        for entry in entries:
+            status = entry.stat()
+            name = f"{scenario}/{agent}/{entry.name}"
+            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            files.append(name)
+    return Listing(tree, tuple(files), digest.hexdigest())
+
+
+def folders(path: Path) -> Iterator[os.DirEntry[str]]:
+    """Folders inside a folder, sorted by name.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            yield from sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a folder ({error.strerror or error}).") from error
+
+
+def cache_folder() -> Path:
+    """Where caches live: ``$OPENCOOD_CACHE``, else ``~/.cache/opencood``."""
+    return Path(os.environ.get("OPENCOOD_CACHE") or Path.home() / ".cache" / "opencood")
+
+
+def _parse_all(
+    root: Path, files: tuple[str, ...], parse: Callable[[Path], Moment]
+) -> tuple[dict[int, str], dict[str, NDArray[Any]]]:
+    empty = Moment(np.zeros(6), np.zeros(0, np.int64), np.zeros((0, 8, 3)), np.zeros((0, 6)), np.zeros((0, 3, 3)))
+    problems: dict[int, str] = {}
+    moments = []
+    for row, name in enumerate(files):
+        try:
+            moments.append(parse(root / name))
+        except DataError as error:
+            problems[row] = str(error)
+            moments.append(empty)
+    moments.append(empty)  # so that an empty list of files still has shapes
+    arrays = {
+        "lidar_pose": np.stack([moment.lidar_pose for moment in moments]),
+        "object_start": _starts([len(moment.object_ids) for moment in moments]),
+        "object_id": np.concatenate([moment.object_ids for moment in moments]),
+        "object_corners": np.concatenate([moment.object_corners for moment in moments]),
+        "camera_start": _starts([len(moment.camera_poses) for moment in moments]),
+        "camera_pose": np.concatenate([moment.camera_poses for moment in moments]),
+        "camera_intrinsic": np.concatenate([moment.camera_intrinsics for moment in moments]),
+    }
+    return problems, arrays
+
+
+def _starts(lengths: list[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def _cache_file(root: Path, fingerprint: str) -> Path:
+    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return cache_folder() / "index" / folder / f"{fingerprint[:32]}.npz"
+
+
+def _read_cache(place: Path) -> tuple[dict[int, str], dict[str, NDArray[Any]]] | None:
+    try:
+        with np.load(place, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        problems = json.loads(arrays.pop("problems").tobytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("The index cache %s is unreadable (%s); parsing the folder again.", place, error)
+        return None
+    return {int(row): message for row, message in problems.items()}, arrays
+
+
+def _write_cache(place: Path, problems: dict[int, str], arrays: dict[str, NDArray[Any]]) -> None:
+    encoded = np.frombuffer(json.dumps(problems).encode(), np.uint8)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        outdated = [old for old in place.parent.glob("*.npz") if old != place]
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix="part-") as scratch:
+            part = Path(scratch) / place.name
+            np.savez(part, **{"problems": encoded, **arrays})  # type: ignore[arg-type]
+            os.replace(part, place)
+        for old in outdated:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("The index cache %s cannot be written (%s); the next start parses the folder again.", place, error)

@@ -1,0 +1,1 @@
+"""Disturbances of a frame: frame in, frame out."""

@@ -1,0 +1,82 @@
+"""What every sample class offers the data set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from opencood.data import collate
+from opencood.data.draws import Draws
+from opencood.data.frame import EGO, Agent, Frame
+from opencood.data.samples.inputs import Inputs
+from opencood.data.samples.labels import BoxSet, label_rule
+from opencood.data.samples.settings import SampleSettings
+
+Entry = dict[str, Any]
+Sample = dict[str, Entry]
+
+
+class SampleMaker(ABC):
+    """Turns frames into samples, and samples into batches.
+
+    A sample maps agents to entries: ``ego`` alone, or one per agent in late-fusion tests.
+
+    Args:
+        settings: see ``SampleSettings``.
+        inputs: what the agents' sensors turn into.
+    """
+
+    uses_noise = True
+
+    def __init__(self, settings: SampleSettings, inputs: Inputs) -> None:
+        self.settings = settings
+        self.inputs = inputs
+        self.rule = label_rule(settings)
+
+    @abstractmethod
+    def make(self, frame: Frame, draws: Draws) -> Sample | None:
+        """Return the sample of a frame, or None when no agent takes part.
+
+        Raises:
+            DataError: a file is broken, or no point lies in range.
+        """
+
+    @abstractmethod
+    def join(self, entries: Sequence[Entry], draws: Draws) -> dict[str, Any]:
+        """Return the batch of several entries."""
+
+    def collate(self, samples: Sequence[Sample], train: bool, draws: Draws) -> dict[str, dict[str, Any]]:
+        """Return the batch: agent -> entries as tensors."""
+        if train:
+            return {EGO: self._batch([sample[EGO] for sample in samples], train, draws)}
+        (sample,) = samples
+        return {agent: self._batch([entry], train, draws) for agent, entry in sample.items()}
+
+    def _batch(self, entries: Sequence[Entry], train: bool, draws: Draws) -> dict[str, Any]:
+        batch = self.join(entries, draws)
+        batch["anchor_box"] = torch.from_numpy(self.settings.postprocessor.anchors())
+        batch["object_ids"] = entries[0]["object_ids"]
+        if all("origin_lidar" in entry for entry in entries):
+            batch["origin_lidar"] = collate.raw_clouds(entries, draws)
+        if not train:
+            for key in ("transformation_matrix", "transformation_matrix_clean"):
+                batch[key] = torch.from_numpy(entries[0][key]) if key in entries[0] else collate.identity()
+            for key in ("sample_idx", "cav_id_list"):
+                batch[key] = entries[0][key]
+        return batch
+
+    def boxes_of(self, agent: Agent, reference: Any) -> BoxSet:
+        """Boxes of the agent's objects in the frame of a reference pose (6,)."""
+        return self.rule.boxes(agent, reference, self.inputs.label_type(agent))
+
+    def facts(self, frame: Frame, ids: Sequence[str]) -> Entry:
+        """What names the sample."""
+        return {"sample_idx": frame.index, "cav_id_list": list(ids)}
+
+
+def merge_parts(entries: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The inputs of all agents of all entries in order."""
+    return [part for entry in entries for part in entry["parts"]]

@@ -1,0 +1,67 @@
+"""Early fusion: all points in the ego's frame, as if one sensor had seen them (spec data.md, 6.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from opencood.data import collate
+from opencood.data.draws import Draws
+from opencood.data.frame import EGO, Frame
+from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
+from opencood.data.samples.inputs import check_points, homogeneous_inputs
+from opencood.data.samples.labels import BoxSet, label_entry, merged
+from opencood.data.samples.scene import gather, own_cloud, projected
+from opencood.data.samples.settings import SampleSettings
+from opencood.errors import ConfigError
+from opencood.geometry.points import points_in_range
+from opencood.registry import register
+
+
+class Early(SampleMaker):
+    """Samples whose agents send their points."""
+
+    def __init__(self, settings: SampleSettings) -> None:
+        super().__init__(settings, homogeneous_inputs(settings))
+        self.uses_noise = not settings.quirk("early_ignores_noise")
+
+    def make(self, frame: Frame, draws: Draws) -> Sample | None:
+        """Return the sample of a frame."""
+        settings = self.settings
+        scene = gather(frame, settings.comm_range, self.inputs.takes_part, elect_again=False)
+        if scene is None:
+            return None
+        cloud = np.concatenate([projected(own_cloud(agent, draws), scene.to_ego(agent)) for agent in scene.agents])
+        truth = merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
+        entry = self.facts(frame, scene.ids) | {"lidar_pose": scene.poses, "lidar_pose_clean": scene.poses_clean}
+        if settings.visualize:
+            entry["origin_lidar"] = cloud
+        cloud, boxes = settings.augmentation(cloud, truth.boxes, draws)
+        truth = BoxSet(truth.ids, boxes).within(settings.point_range, settings.order)
+        part = self.inputs.encode(scene.ego, points_in_range(cloud, settings.point_range), draws)
+        check_points([part], frame.label, settings.point_range)
+        return {EGO: entry | label_entry(truth, settings) | {"parts": [part]}}
+
+    def join(self, entries: Sequence[Entry], draws: Draws) -> dict[str, Any]:
+        """Return the joint cloud, the boxes, the targets, and the agents' poses."""
+        batch: dict[str, Any] = self.inputs.collate(merge_parts(entries))
+        batch |= collate.boxes(entries)
+        batch["label_dict"] = collate.labels(entries, self.settings.postprocessor)
+        for key in ("lidar_pose", "lidar_pose_clean"):
+            batch[key] = collate.joined(entries, key)
+        return batch
+
+
+@register("sample", "early", "EarlyFusionDataset")
+def early(settings: SampleSettings) -> Early:
+    """Early fusion of LiDAR points.
+
+    Raises:
+        ConfigError: the labels or inputs need cameras.
+    """
+    if settings.label_type != "lidar":
+        raise ConfigError("fusion.core_method: early fusion has LiDAR labels only; set label_type: lidar.")
+    return Early(replace(settings, proj_first=False))

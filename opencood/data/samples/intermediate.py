@@ -1,0 +1,181 @@
+"""Intermediate fusion: inputs of every agent, transforms between them, one ground truth (spec data.md, 6.1, 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from opencood.data import collate
+from opencood.data.draws import Draws
+from opencood.data.frame import EGO, Agent, Frame
+from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
+from opencood.data.samples.inputs import Inputs, Part, check_points, heterogeneous_inputs, homogeneous_inputs
+from opencood.data.samples.labels import label_entry, merged
+from opencood.data.samples.scene import Scene, gather, own_cloud, projected
+from opencood.data.samples.settings import SampleSettings
+from opencood.errors import ConfigError
+from opencood.geometry.points import points_in_range
+from opencood.registry import register
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one agent brings to the sample.
+
+    Attributes:
+        part: its encoder inputs by batch key.
+        cloud: (N, 4) float32 in its own frame (the ego's with ``proj_first``), or None where it was not wanted.
+        in_ego: the same points in the ego's frame.
+        teacher: ``in_ego`` as the distillation teacher gets it, or None.
+        single: label entry of the agent alone, or None.
+    """
+
+    part: Part
+    cloud: NDArray[np.float32] | None
+    in_ego: NDArray[np.float32] | None
+    teacher: NDArray[np.float32] | None
+    single: Entry | None
+
+
+class Intermediate(SampleMaker):
+    """Samples of agents that exchange features.
+
+    Args:
+        single_labels: labels of every agent alone are made.
+        fused_agents: only so many agents are encoded; the ground truth stays that of all.
+    """
+
+    def __init__(
+        self, settings: SampleSettings, inputs: Inputs, single_labels: bool, fused_agents: int | None = None
+    ) -> None:
+        super().__init__(settings, inputs)
+        self.single_labels = single_labels
+        self.fused_agents = fused_agents
+        self.distils = bool(settings.hypes.get("kd_flag"))
+
+    def make(self, frame: Frame, draws: Draws) -> Sample | None:
+        """Return the sample of a frame, or None when no agent has a known modality."""
+        settings = self.settings
+        scene = gather(frame, settings.comm_range, self.inputs.takes_part, elect_again=not settings.published)
+        if scene is None:
+            return None
+        fused = scene.agents[: self.fused_agents]
+        contributions = [self._contribution(agent, scene, draws) for agent in fused]
+        parts = [contribution.part for contribution in contributions]
+        check_points(parts, frame.label, settings.point_range)
+        truth = merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
+        entry = self.facts(frame, scene.ids) | label_entry(truth, settings)
+        entry |= {
+            "parts": parts,
+            "agents": len(fused),
+            "modalities": [agent.modality for agent in fused],
+            "lidar_pose": scene.poses,
+            "lidar_pose_clean": scene.poses_clean,
+            "pairwise_t_matrix": scene.pairwise(settings.max_cav, settings.proj_first),
+            "single": [contribution.single for contribution in contributions],
+        }
+        self._add_clouds(entry, contributions)
+        return {EGO: entry}
+
+    def join(self, entries: Sequence[Entry], draws: Draws) -> dict[str, Any]:
+        """Return inputs, labels, poses and transforms; the first axis of single labels and poses is all agents."""
+        batch: dict[str, Any] = self.inputs.collate(merge_parts(entries))
+        truth = collate.boxes(entries)
+        batch |= truth
+        batch["record_len"] = torch.tensor([entry["agents"] for entry in entries])
+        batch["pairwise_t_matrix"] = collate.stacked(entries, "pairwise_t_matrix")
+        batch["label_dict"] = self._labels(entries) | truth | _links(batch)
+        for key in ("lidar_pose", "lidar_pose_clean"):
+            batch[key] = collate.joined(entries, key)
+        if self.inputs.heterogeneous:
+            batch["agent_modality_list"] = [name for entry in entries for name in entry["modalities"]]
+        if self.single_labels:
+            single = [one for entry in entries for one in entry["single"]]
+            alone = collate.boxes(single, "_single")
+            batch |= alone
+            batch["label_dict_single"] = collate.labels(single, self.settings.postprocessor) | alone
+        if self.distils:
+            batch |= self._teacher_inputs(entries)
+        return batch
+
+    def _labels(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        return collate.labels(entries, self.settings.postprocessor)
+
+    def _contribution(self, agent: Agent, scene: Scene, draws: Draws) -> Contribution:
+        cloud = in_ego = teacher = None
+        if self.inputs.wants_cloud(agent):
+            cloud = own_cloud(agent, draws)
+            in_ego = projected(cloud, scene.to_ego(agent))
+            cloud = in_ego if self.settings.proj_first else cloud
+        if self.distils and in_ego is not None:
+            teacher = in_ego.copy()
+            teacher[draws.numpy.randint(0, len(teacher)), :3] = 0  # published: one random point is moved to the origin
+        part = self.inputs.encode(agent, cloud, draws)
+        single = self._single(agent) if self.single_labels else None
+        return Contribution(part, cloud, in_ego, teacher, single)
+
+    def _single(self, agent: Agent) -> Entry:
+        """Labels in the agent's own frame, which published systems place by its noisy pose (spec data.md, Q5)."""
+        noisy = self.settings.quirk("single_labels_noisy_pose")
+        reference = agent.lidar_pose if noisy else agent.lidar_pose_clean
+        return label_entry(self.boxes_of(agent, reference), self.settings)
+
+    def _add_clouds(self, entry: Entry, contributions: Sequence[Contribution]) -> None:
+        clouds = [one.in_ego[:, :3] for one in contributions if one.in_ego is not None]
+        if self.settings.visualize and clouds:
+            entry["origin_lidar"] = np.concatenate(clouds)
+        teachers = [one.teacher for one in contributions if one.teacher is not None]
+        if teachers:
+            everything = points_in_range(np.concatenate(teachers), self.settings.point_range)
+            entry["teacher"] = self._teacher_preprocessor.preprocess(everything)
+        entry["projected"] = [self._projected_part(*pair) for pair in zip(entry["parts"], contributions, strict=True)]
+
+    def _projected_part(self, part: Part, one: Contribution) -> Part:
+        """The LiDAR inputs of an agent once more, made of the teacher's copy of its cloud."""
+        if one.teacher is None:
+            return {}
+        lidars = self.inputs.lidar_inputs()
+        return {key: lidars[key].preprocessor.preprocess(one.teacher) for key in part if key in lidars}
+
+    @property
+    def _teacher_preprocessor(self) -> Any:
+        found = next(iter(self.inputs.lidar_inputs().values()), None)
+        if found is None:
+            raise ConfigError("kd_flag: the teacher needs LiDAR inputs, but no agent has any.")
+        return found.preprocessor
+
+    def _teacher_inputs(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        again = self.inputs.collate([part for entry in entries for part in entry["projected"]])
+        batch: dict[str, Any] = {f"{key}_proj": values for key, values in again.items()}
+        teachers = [entry["teacher"] for entry in entries if "teacher" in entry]
+        if len(teachers) == len(entries):
+            batch["teacher_processed_lidar"] = self._teacher_preprocessor.collate(teachers)
+        return batch
+
+
+def _links(batch: dict[str, Any]) -> dict[str, Any]:
+    return {key: batch[key] for key in ("pairwise_t_matrix", "record_len")}
+
+
+@register("sample", "intermediate", "IntermediateFusionDataset")
+def intermediate(settings: SampleSettings) -> Intermediate:
+    """Intermediate fusion of agents with the same sensors and network."""
+    return Intermediate(settings, homogeneous_inputs(settings), settings.supervise_single)
+
+
+@register("sample", "intermediateheter", "IntermediateheterFusionDataset")
+def intermediate_heterogeneous(settings: SampleSettings) -> Intermediate:
+    """Intermediate fusion of agents with different sensors and networks."""
+    return Intermediate(settings, heterogeneous_inputs(settings), single_labels=True)
+
+
+@register("sample", "intermediateheterinfer", "IntermediateheterinferFusionDataset")
+def intermediate_heterogeneous_inference(settings: SampleSettings) -> Intermediate:
+    """As intermediateheter, but only the first ``use_cav`` agents are encoded."""
+    use_cav = settings.hypes.get("use_cav")
+    return Intermediate(settings, heterogeneous_inputs(settings), True, None if use_cav is None else int(use_cav))
