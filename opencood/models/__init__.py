@@ -1,0 +1,1 @@
+"""Detectors: encoders, links, fusion and heads, and the one road through them (see docs/architecture.md)."""

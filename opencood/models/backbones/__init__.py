@@ -1,0 +1,1 @@
+"""Bird's-eye-view networks that every stage uses: backbones, necks, aligners, crops."""

@@ -1,0 +1,169 @@
+"""From an assembly row and the YAML to a detector."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from opencood.config.flavor import flavor_of
+from opencood.errors import ConfigError, nearest
+from opencood.models.assembly import SLOTS, Assembly, Backend, Part
+from opencood.models.context import Context
+from opencood.models.detector import SHARED, Detector
+from opencood.models.parts import modalities
+from opencood.registry import register
+
+# What the flavors call the pyramid fusion, and the outputs of the heads of homogeneous models.
+PYRAMID_NAMES = {"codealign": "fusion_backbone"}
+OLD_OUTPUTS = {"cls_preds": "psm", "reg_preds": "rm", "dir_preds": "dm"}
+OLD_OUTPUT_FLAVORS = frozenset({"opencood", "coopre", "v2xreal", "v2v4real"})
+
+
+@dataclass
+class Group:
+    """The parts of one modality, or the shared ones, built in the order of the flow."""
+
+    width: int | None = None
+    built: dict[int, nn.Module] = field(default_factory=dict)
+
+
+class AssemblyBuilder:
+    """Builds the detector of one row; this is what the registry holds under kind ``model``."""
+
+    def __init__(self, row: Assembly) -> None:
+        self.row = row
+        self.__doc__ = row.summary
+
+    def __call__(self, hypes: Mapping[str, Any], train_flag: bool = True, **args: Any) -> Detector:
+        """The detector for ``model.args``, the same for any ``train_flag``; ``hypes`` gives flavor and quirks."""
+        return build_detector(self.row, args, hypes)
+
+
+def register_assembly(row: Assembly) -> None:
+    """Make ``row.name`` a valid ``model.core_method``."""
+    register("model", row.name)(AssemblyBuilder(row))
+
+
+def build_detector(row: Assembly, args: Mapping[str, Any], hypes: Mapping[str, Any]) -> Detector:
+    """Build every part of a row and join them.
+
+    Raises:
+        ConfigError: a key is missing or wrong, or the parts do not fit each other.
+    """
+    names = modalities(args) if "{m}" in row.batch_key else [SHARED]
+    if not names:
+        raise ConfigError(f"model.args: {row.name} needs at least one modality section (m1, m2, ...).")
+    _warn_about_unknown_keys(row, args)
+    ctx = Context(hypes, args)
+    extent = ctx.extent if row.collaborates else None
+    groups = {m: _build(row.parts, ctx, m) for m in names if m != SHARED}
+    groups[SHARED] = _build(row.parts, ctx.carrying(_common_width(groups)), SHARED)
+    detector = _join(row, names, groups, extent, _output_names(row, hypes))
+    _register_parts(detector, row.parts, groups, PYRAMID_NAMES.get(flavor_of(hypes), "pyramid_backbone"))
+    detector.freeze = row.freeze(args, [name for name, _ in detector.named_children()])
+    return detector.train()
+
+
+def _build(parts: Iterable[Part], ctx: Context, modality: str) -> Group:
+    """Build the parts of one modality, or the shared ones, each told how many channels arrive."""
+    shared = modality == SHARED
+    if not shared:
+        ctx = Context(ctx.hypes, ctx.args, modality)
+    group = Group()
+    mine = [(i, part) for i, part in enumerate(parts) if part.per_modality != shared]
+    for i, part in sorted(mine, key=lambda item: SLOTS.index(item[1].slot)):
+        module = part.make(ctx)
+        if module is None:
+            continue
+        group.built[i] = module
+        if part.slot not in ("own_head", "head"):
+            width = getattr(module, "out_channels", ctx.width)
+            ctx = ctx.carrying(width, getattr(module, "level_channels", None))
+    group.width = ctx.width
+    return group
+
+
+def _common_width(groups: Mapping[str, Group]) -> int | None:
+    widths = {m: group.width for m, group in groups.items()}
+    known = {width for width in widths.values() if width is not None}
+    if len(known) > 1:
+        told = ", ".join(f"{m} gives {width}" for m, width in widths.items())
+        raise ConfigError(f"model.args: the modalities must give maps of one width, but {told} channels.")
+    return next(iter(known), None)
+
+
+def _join(
+    row: Assembly,
+    names: list[str],
+    groups: Mapping[str, Group],
+    extent: tuple[float, float] | None,
+    outputs: Mapping[str, str],
+) -> Detector:
+    """Say who does what."""
+
+    def of(slot: str, group: str) -> dict[int, nn.Module]:
+        return {i: module for i, module in groups[group].built.items() if row.parts[i].slot == slot}
+
+    def only(slot: str, group: str) -> nn.Module | None:
+        return next(iter(of(slot, group).values()), None)
+
+    def heads(slot: str, group: str) -> dict[str, nn.Module]:
+        return {outputs.get(key := row.parts[i].key, key): module for i, module in of(slot, group).items()}
+
+    def backend(group: str) -> Backend:
+        used = {slot: module for slot in ("levels", "fuse") if (module := only(slot, group)) is not None}
+        return Backend(row.fuse(used), only("shrink", group), heads("head", group))
+
+    owners = [name for name in groups if heads("head", name)]
+    return Detector(
+        row,
+        chains={m: list(of("encode", m).values()) for m in names},
+        link=only("link", SHARED),
+        backends={name: backend(name) for name in owners},
+        own_heads=heads("own_head", SHARED),
+        extent=extent,
+        refine=only("refine", SHARED),
+    )
+
+
+def _register_parts(detector: Detector, parts: Iterable[Part], groups: Mapping[str, Group], pyramid: str) -> None:
+    """Give every part its published name, in published order: runs of per-modality parts go modality by modality."""
+    run: list[tuple[int, Part]] = []
+    for i, part in enumerate(parts):
+        if part.per_modality:
+            run.append((i, part))
+            continue
+        _register_run(detector, run, groups)
+        run = []
+        if i in groups[SHARED].built:
+            _register(detector, part.name.format(pyramid=pyramid), groups[SHARED].built[i])
+    _register_run(detector, run, groups)
+
+
+def _register_run(detector: Detector, run: list[tuple[int, Part]], groups: Mapping[str, Group]) -> None:
+    for m in (name for name in groups if name != SHARED):
+        for i, part in run:
+            if i in groups[m].built:
+                _register(detector, part.name.format(m=m), groups[m].built[i])
+
+
+def _register(detector: Detector, name: str, module: nn.Module) -> None:
+    for child_name, child in [(name, module)] if name else module.named_children():
+        detector.add_module(child_name, child)
+
+
+def _output_names(row: Assembly, hypes: Mapping[str, Any]) -> Mapping[str, str]:
+    homogeneous = "{m}" not in row.batch_key
+    return OLD_OUTPUTS if homogeneous and flavor_of(hypes) in OLD_OUTPUT_FLAVORS else {}
+
+
+def _warn_about_unknown_keys(row: Assembly, args: Mapping[str, Any]) -> None:
+    methods = {str(args.get("fusion_method"))}
+    known = row.args | row.ignores | methods | set(modalities(args))
+    for key in args:
+        if key not in known:
+            warnings.warn(f"model.args: {row.name} does not read the key '{key}'.{nearest(key, known)}", stacklevel=4)

@@ -1,0 +1,194 @@
+"""The four stages of every detector, once: encode, link, fuse, detect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from opencood.communication import Channel, Message
+from opencood.errors import ConfigError, DataError
+from opencood.models.assembly import Assembly, Backend
+from opencood.models.freezing import Freeze
+from opencood.models.links.base import IdentityLink, Link
+from opencood.models.scene import SceneFeatures
+
+SHARED = "shared"
+
+
+class Detector(nn.Module):
+    """A detector put together by :func:`opencood.models.builder.build_detector` from an assembly row.
+
+    Attributes:
+        channel: when set, and in eval mode, every message goes through it as bytes: metered, perhaps lost. None by
+            default, and without effect in train mode, where no codec work is done.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        chains: Mapping[str, Sequence[nn.Module]],
+        link: nn.Module | None,
+        backends: Mapping[str, Backend],
+        own_heads: Mapping[str, nn.Module],
+        extent: tuple[float, float] | None,
+        refine: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.channel: Channel | None = None
+        self.assembly = assembly
+        self.extent = extent
+        self.freeze = Freeze()
+        # The parts are registered under their published names by the builder; these mappings only say who does what.
+        self._chains = {m: tuple(chain) for m, chain in chains.items()}
+        self._link = (link if link is not None else IdentityLink(),)
+        self._backends = dict(backends)
+        self._own_heads = dict(own_heads)
+        self._refine = (refine,)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities in the order of the YAML; ``shared`` in a homogeneous detector."""
+        return list(self._chains)
+
+    @property
+    def link(self) -> Link:
+        """How the agents of this detector talk."""
+        return self._link[0]  # type: ignore[return-value]
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """From the batch dict (spec data.md 7) to the published outputs (spec models.md 4.1).
+
+        Raises:
+            DataError: the batch lacks what the detector reads, or holds a modality it does not know.
+        """
+        scene = self.encode(batch)
+        if self.assembly.collaborates:
+            scene = self.exchange(scene)
+        backend = self._backend_of(scene)
+        fused = backend.fuse(scene)
+        outputs = {**fused.aux, **backend.detect(fused)}
+        (refine,) = self._refine
+        return outputs if refine is None else refine(outputs, fused)
+
+    # --- encode ----------------------------------------------------------------------------------
+
+    def encode(self, batch: Mapping[str, Any]) -> SceneFeatures:
+        """What every agent sees by itself: maps (N, C, H, W) in agent order, each in its agent's own frame."""
+        present = {m: batch[key] for m in self._chains if (key := self.assembly.batch_key.format(m=m)) in batch}
+        if not present:
+            expected = ", ".join(self.assembly.batch_key.format(m=m) for m in self._chains)
+            raise DataError(f"the batch holds none of {expected}; its keys are {', '.join(map(str, batch))}.")
+        names = self._names(batch, present)
+        maps, aux = [], {}
+        for m, inputs in present.items():
+            level, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
+            maps.append(level)
+            aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
+        level = _in_agent_order(maps, list(present), names)
+        aux.update({key: head(level) for key, head in self._own_heads.items()})
+        return self._scene(batch, level, names or tuple(m for m in present if m != SHARED) * len(level), aux)
+
+    def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
+        if SHARED in self._chains:
+            return ()
+        names = tuple(batch.get("agent_modality_list", ()))
+        lost = sorted(set(names) - set(present))
+        if lost:
+            raise DataError(
+                f"the batch lists agents of {', '.join(lost)}, but holds input for {', '.join(present)} only."
+            )
+        if not names and len(present) > 1:
+            raise DataError(
+                f"the batch holds input for {', '.join(present)} but no agent_modality_list to order it by."
+            )
+        return names
+
+    def _see(self, modality: str, inputs: Mapping[str, Tensor], agents: int | None) -> tuple[Tensor, Mapping[str, Any]]:
+        encoder, *rest = self._chains[modality]
+        level, aux = encoder(inputs, agents)
+        for part in rest:
+            level = part(level)
+        return level, aux
+
+    def _scene(
+        self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any]
+    ) -> SceneFeatures:
+        if not self.assembly.collaborates:
+            return SceneFeatures((level,), (1,) * len(level), extent=self.extent, modality=names, aux=aux)
+        record_len = tuple(int(n) for n in batch["record_len"])
+        pairwise = batch["pairwise_t_matrix"]
+        return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
+
+    # --- link ------------------------------------------------------------------------------------
+
+    def exchange(self, scene: SceneFeatures) -> SceneFeatures:
+        """Every agent sends to its ego; the scene as it arrives there."""
+        if self.channel is None or self.training:
+            messages: list[Message] = [self.link.send(scene)]
+            target = scene
+        else:
+            arrived = self._transmit(scene, self.channel)
+            messages = [message for message in arrived if message is not None]
+            target = scene.select([message is not None for message in arrived])
+        return target.with_maps(self.link.receive(messages, scene.of_egos(), target.layout()))
+
+    def _transmit(self, scene: SceneFeatures, channel: Channel) -> list[Message | None]:
+        """What arrives of each agent's message; an ego hears itself without a channel."""
+        of_scene, slot = (places.tolist() for places in scene.places)
+        arrived: list[Message | None] = []
+        for row in range(scene.agents):
+            message = self.link.send(scene.alone(row))
+            if slot[row]:
+                arrived.append(channel.transmit(message, slot[row], 0, of_scene[row]))
+            else:
+                arrived.append(message)
+        return arrived
+
+    # --- detect ----------------------------------------------------------------------------------
+
+    def _backend_of(self, scene: SceneFeatures) -> Backend:
+        """The shared backend, or that of the one modality the batch holds."""
+        if SHARED in self._backends:
+            return self._backends[SHARED]
+        names = sorted(set(scene.modality))
+        if len(names) != 1:
+            raise DataError(
+                f"{self.assembly.name} has its own heads for every modality, so a batch holds one modality, not "
+                f"{', '.join(names)}."
+            )
+        return self._backends[names[0]]
+
+    # --- freezing --------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Detector:
+        """Set the mode; what is frozen stays frozen."""
+        super().train(mode)
+        self.freeze.enforce(self, mode)
+        return self
+
+
+def _agents(batch: Mapping[str, Any], names: Sequence[str], modality: str, collaborates: bool) -> int | None:
+    """How many agents of a modality the batch holds, also those without a single point; None when it does not say."""
+    if names:
+        return list(names).count(modality)
+    if collaborates or "pairwise_t_matrix" in batch:
+        return int(sum(batch["record_len"]))
+    boxes = batch.get("object_bbx_center")
+    return None if boxes is None else len(boxes)
+
+
+def _in_agent_order(maps: list[Tensor], modalities: list[str], names: Sequence[str]) -> Tensor:
+    """Maps of all agents (N, C, H, W), given those of each modality in the order its agents appear."""
+    if len(maps) == 1:
+        return maps[0]
+    shapes = {m: tuple(level.shape[1:]) for m, level in zip(modalities, maps, strict=True)}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{m} {shape}" for m, shape in shapes.items())
+        raise ConfigError(
+            f"model.args: the maps of the modalities differ in (C, H, W): {told}; align their strides and widths."
+        )
+    rows = [row for m in modalities for row, name in enumerate(names) if name == m]
+    return torch.cat(maps)[torch.tensor(rows).argsort()]

@@ -1,0 +1,1 @@
+"""From the fused map to raw predictions."""

@@ -1,0 +1,1 @@
+"""What an agent sends and how another agent reads it."""

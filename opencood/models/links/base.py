@@ -1,0 +1,59 @@
+"""What every link does, and the simplest one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from opencood.communication import Message
+from opencood.models.scene import SceneFeatures
+
+
+class Link(nn.Module):
+    """How agents talk: ``send`` runs at the sender, ``receive`` at the ego.
+
+    A link may read *probes* of the detector: named functions from a map to a map, such as the confidence by
+    ``cls_head``. The assembly says which, the builder hands them over once with :meth:`bind`.
+    """
+
+    def bind(self, probes: Mapping[str, Any]) -> None:
+        """Take the probes this link asked for. The plain links ask for none."""
+
+    def send(self, own: SceneFeatures, request: Mapping[str, Any] | None = None) -> Message:
+        """The message of the agents in ``own``: what each of them can make of its own features.
+
+        ``request`` is what the receiver asked for beforehand (a target modality, a query); None when nothing was asked.
+        """
+        raise NotImplementedError
+
+    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> Tensor:
+        """Features (N, C, H, W) of all agents of ``target`` from their messages.
+
+        Args:
+            messages: in the order of ``target``'s agents, each of one or several agents, the egos' own among them.
+            ego: the features of the egos alone (B agents).
+            target: the layout of the scenes as they arrived, without maps.
+        """
+        raise NotImplementedError
+
+
+class IdentityLink(Link):
+    """Sends the map as it is."""
+
+    def send(self, own: SceneFeatures, request: Mapping[str, Any] | None = None) -> Message:
+        """The map (n, C, H, W)."""
+        return Message({"map": own.map})
+
+    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> Tensor:
+        """The maps one after the other."""
+        return joined(messages, "map")
+
+
+def joined(messages: Sequence[Message], name: str) -> Tensor:
+    """One tensor of all messages, concatenated over agents; a single message is not copied."""
+    if len(messages) == 1:
+        return messages[0].tensors[name]
+    return torch.cat([message.tensors[name] for message in messages])

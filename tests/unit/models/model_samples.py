@@ -1,0 +1,107 @@
+"""Small configurations and batches for model tests."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+
+RANGE = [-6.4, -6.4, -3, 6.4, 6.4, 1]
+HEADS = {"anchor_number": 2, "dir_args": {"dir_offset": 0.7853, "num_bins": 2, "anchor_yaw": [0, 90]}}
+PILLARS = {
+    "voxel_size": [0.4, 0.4, 4],
+    "lidar_range": RANGE,
+    "pillar_vfe": {"use_norm": True, "with_distance": False, "use_absolute_xyz": True, "num_filters": [16]},
+    "point_pillar_scatter": {"num_features": 16},
+}
+SHRINK = {"kernal_size": [3], "stride": [1], "padding": [1], "dim": [24], "input_dim": 24}
+STAGE = {"layer_nums": [1], "layer_strides": [2], "num_filters": [16], "inplanes": 16}
+PYRAMID = {
+    "layer_nums": [1, 1],
+    "layer_strides": [1, 2],
+    "num_filters": [16, 32],
+    "upsample_strides": [1, 2],
+    "num_upsample_filter": [12, 12],
+    "inplanes": 16,
+}
+BASE = PYRAMID | {"layer_strides": [2, 2]}
+
+
+def modality(**parts: Any) -> dict[str, Any]:
+    return {"core_method": "point_pillar", "sensor_type": "lidar", "encoder_args": PILLARS} | parts
+
+
+ALIGNED = modality(backbone_args=STAGE, aligner_args={"core_method": "identity"})
+PLAIN = modality(backbone_args=BASE, shrink_header=SHRINK)
+AFTER = {"lidar_range": RANGE, "shrink_header": SHRINK, "in_head": 24} | HEADS
+
+MODELS: dict[str, dict[str, Any]] = {
+    "heter_model_baseline": {"lidar_range": RANGE, "m1": PLAIN, "in_head": 24, "fusion_method": "att"}
+    | {"att": {"feat_dim": 24}}
+    | HEADS,
+    "heter_model_baseline_ms": {"m1": ALIGNED, "fusion_backbone": PYRAMID, "fusion_method": "max"} | AFTER,
+    "heter_pyramid_collab": {"m1": ALIGNED, "fusion_backbone": PYRAMID | {"resnext": True}} | AFTER,
+    "heter_pyramid_single": {
+        "m1": modality(
+            backbone_args=STAGE, aligner_args={"core_method": "convnext", "args": {"dim": 16, "num_of_blocks": 1}}
+        ),
+        "fusion_backbone": PYRAMID | {"resnext": False},
+    }
+    | AFTER,
+    "heter_model_late": {
+        "lidar_range": RANGE,
+        "m1": modality(backbone_args=STAGE, layers_args=PYRAMID, shrink_header=SHRINK, head_args={"in_head": 24}),
+    }
+    | HEADS,
+    "point_pillar": PILLARS | {"base_bev_backbone": BASE, "shrink_header": SHRINK} | HEADS,
+    "point_pillar_baseline": PILLARS
+    | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "att", "att": {"feat_dim": 24}}
+    | HEADS,
+    "point_pillar_baseline_multiscale": PILLARS
+    | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "max", "compression": 4}
+    | HEADS,
+}
+COLLABORATIVE = [name for name in MODELS if "collab" in name or "baseline" in name]
+
+
+def hypes(name: str, **changes: Any) -> dict[str, Any]:
+    """A configuration of a model, with changed arguments."""
+    args = copy.deepcopy(MODELS[name]) | changes
+    return {"model": {"core_method": name, "args": args}, "flavor": "heal", "parity": "fixed"}
+
+
+def cloud(agents: list[int], seed: int = 0, pillars: int = 40) -> dict[str, torch.Tensor]:
+    """Voxels for the given agent numbers; each agent's depend on the seed and its number alone."""
+    parts = [_cloud(agent, np.random.default_rng((seed, agent)), pillars) for agent in agents]
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if parts else _cloud(0, None, 0)
+
+
+def _cloud(agent: int, rng: np.random.Generator | None, pillars: int) -> dict[str, torch.Tensor]:
+    if rng is None:
+        rng = np.random.default_rng(0)
+    cells = rng.choice(32 * 32, pillars, replace=False)
+    coords = np.stack([np.full(pillars, agent), np.zeros(pillars, int), cells // 32, cells % 32], axis=1)
+    counts = rng.integers(1, 6, pillars)
+    points = rng.normal(size=(pillars, 5, 4)) * (np.arange(5)[None, :, None] < counts[:, None, None])
+    return {
+        "voxel_features": torch.from_numpy(points.astype(np.float32)),
+        "voxel_coords": torch.from_numpy(coords.astype(np.int32)),
+        "voxel_num_points": torch.from_numpy(counts.astype(np.int32)),
+    }
+
+
+def batch(name: str, record_len: tuple[int, ...] = (3, 2), **voxels: Any) -> dict[str, Any]:
+    """A batch for a model."""
+    agents = sum(record_len)
+    key = "inputs_m1" if name.startswith("heter") else "processed_lidar"
+    content: dict[str, Any] = {key: cloud(list(range(agents)), **voxels)}
+    if name not in COLLABORATIVE:
+        return content | {"object_bbx_center": torch.zeros(agents, 5, 7)}
+    pairwise = torch.eye(4, dtype=torch.float64).repeat(len(record_len), 4, 4, 1, 1)
+    for i in range(4):
+        for j in range(4):
+            pairwise[:, i, j, :2, 3] = torch.tensor([0.8 * (j - i), 0.4 * (i - j)])
+    content |= {"record_len": torch.tensor(record_len), "pairwise_t_matrix": pairwise}
+    return content | ({"agent_modality_list": ["m1"] * agents} if name.startswith("heter") else {})

@@ -1,0 +1,127 @@
+"""What a method claims to send is what its detections depend on."""
+
+import numpy as np
+import pytest
+import torch
+from model_samples import COLLABORATIVE, batch, cloud, hypes
+
+from opencood.communication import Channel, encode
+from opencood.models.build import build_model
+
+COMPRESSED = {"compressor": {"input_dim": 24, "compress_ratio": 4}}
+CASES = [(name, {}) for name in COLLABORATIVE] + [("heter_model_baseline", COMPRESSED)]
+pytestmark = pytest.mark.parametrize(("name", "changes"), CASES)
+
+
+def detector(name, changes):
+    torch.manual_seed(1)
+    model = build_model(hypes(name, **changes)).eval()
+    return model.requires_grad_(False)
+
+
+def key_of(name):
+    return "inputs_m1" if name.startswith("heter") else "processed_lidar"
+
+
+def same(a, b, atol=1e-6):
+    keys = [key for key in ("cls_preds", "reg_preds", "dir_preds") if key in a]
+    return bool(keys) and all(torch.allclose(a[key], b[key], atol=atol) for key in keys)
+
+
+def test_detections_follow_from_the_encoded_messages(name, changes):
+    model, sample = detector(name, changes), batch(name)
+    direct = model(sample)
+    model.channel = Channel()
+    model.channel.meter.start_frame()
+    assert same(model(sample), direct)
+    # three and two agents: two collaborators send to the first ego, one to the second
+    assert {link[:3] for link in model.channel.meter.links} == {(0, 1, 0), (0, 2, 0), (1, 1, 0)}
+
+
+def test_every_message_costs_its_bytes(name, changes):
+    model, sample = detector(name, changes), batch(name)
+    model.channel = Channel()
+    model.channel.meter.start_frame()
+    model(sample)
+    scene = model.encode(sample)
+    sizes = [len(encode(model.link.send(scene.alone(row)))) for row in (1, 2, 4)]
+    assert model.channel.meter.bytes_of_frame() == sum(sizes)
+    assert sizes[0] >= scene.map[0].numel() * 4 / 4
+
+
+def test_an_agent_changes_no_message_but_its_own(name, changes):
+    model, sample = detector(name, changes), batch(name)
+    other = {**sample, key_of(name): _with_other_cloud(sample[key_of(name)], agent=1)}
+    scenes = [model.encode(content) for content in (sample, other)]
+    for row in range(5):
+        before, after = (encode(model.link.send(scene.alone(row))) for scene in scenes)
+        assert (before == after) == (row != 1)
+
+
+@pytest.mark.parametrize("channel", [Channel(drop=1.0), Channel(agents=1)], ids=["lost", "ego alone"])
+def test_without_messages_the_ego_is_alone(name, changes, channel):
+    model, sample = detector(name, changes), batch(name)
+    model.channel = channel
+    alone = model(sample)
+    other = {**sample, key_of(name): _with_other_cloud(sample[key_of(name)], agent=1)}
+    assert same(model(other), alone, atol=0)
+    model.channel = None
+    assert not same(model(sample), alone)
+    assert same(model(_egos_only(name)), alone)
+
+
+def test_the_first_k_agents_are_those_agents(name, changes):
+    model, sample = detector(name, changes), batch(name, (3,))
+    model.channel = Channel(agents=2)
+    first_two = model(sample)
+    model.channel = None
+    assert same(model(batch(name, (2,))), first_two)
+
+
+def test_one_lost_message_is_one_agent_less(name, changes):
+    model, sample = detector(name, changes), batch(name, (3,))
+
+    class LosesTheFirst(Channel):
+        def transmit(self, message, sender, receiver, scene=0):
+            return None if sender == 1 else super().transmit(message, sender, receiver, scene)
+
+    model.channel = LosesTheFirst()
+    lossy = model(sample)
+    model.channel = None
+    without = batch(name, (2,))
+    seen = cloud([0, 2])
+    seen["voxel_coords"][:, 0] = seen["voxel_coords"][:, 0].clamp(max=1)
+    without[key_of(name)] = seen
+    without["pairwise_t_matrix"] = sample["pairwise_t_matrix"][:, [0, 2]][:, :, [0, 2]]
+    assert same(model(without), lossy)
+
+
+def test_losses_are_repeatable(name, changes):
+    model, sample = detector(name, changes), batch(name)
+
+    def run():
+        model.channel = Channel(drop=0.5, generator=np.random.default_rng(7))
+        return model(sample)
+
+    assert same(run(), run(), atol=0)
+
+
+def test_training_does_no_codec_work(name, changes):
+    model, sample = detector(name, changes), batch(name)
+    model.channel = Channel(drop=1.0)
+    model.train()
+    model(sample)
+    assert model.channel.meter.total_bytes == 0
+
+
+def _with_other_cloud(voxels, agent):
+    changed = {key: value.clone() for key, value in voxels.items()}
+    changed["voxel_features"][voxels["voxel_coords"][:, 0] == agent] += 0.3
+    return changed
+
+
+def _egos_only(name):
+    sample = batch(name, (1, 1))
+    voxels = cloud([0, 3])
+    voxels["voxel_coords"][:, 0] = voxels["voxel_coords"][:, 0].clamp(max=1)
+    return {**sample, key_of(name): voxels}
