@@ -1,0 +1,231 @@
+"""Train a detector: hypes in, run folder out (spec tools.md sections 1 and 2)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from opencood.config.loader import CONFIG_NAME, Hypes, config_of_run, load_yaml
+from opencood.config.save import digest, save_config
+from opencood.data.build import seed_of
+from opencood.errors import ConfigError, StorageError
+from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.fusion_methods import choose_method
+from opencood.experiments.protocol import code_version
+from opencood.experiments.sanity import check_start
+from opencood.models.checkpoints import find_checkpoint, load_checkpoint
+from opencood.models.diagnostics import first_nonfinite_module
+from opencood.training.checkpoints import LAST, read_last, write_atomically
+from opencood.training.distributed import World, join_world
+from opencood.training.loop import Trainer
+from opencood.training.optimizers import build_optimizer
+from opencood.training.order import seed_draws
+from opencood.training.schedules import build_schedule
+from opencood.training.settings import PRECISIONS, Settings, settings_from
+
+log = logging.getLogger(__name__)
+
+LOGS = Path("opencood/logs")
+VERSION_FILE = "code_version.txt"
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Arguments of ``tools/train.py``.
+
+    Attributes:
+        run_dir: where a new run goes; None makes ``opencood/logs/<name>_<time>``. A folder that holds an unfinished
+            run of the same configuration continues it; one with another or a finished run is trained anew.
+        fusion_method: of the test after training; None takes the configuration's own.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        half: ``bf16``, ``fp16``, or ``auto`` (fp16 on GPUs as published, bf16 on CPUs); None is full precision.
+        dist_url: where the processes of a distributed run meet.
+        seed: replaces the configuration's.
+        workers: loader processes; None takes ``train_params.num_workers`` (4, or the number of cores).
+        evaluate: run inference on the test split after training, as the published tools do.
+        sanity_frames: how many training frames are checked at the start; 0 for none.
+    """
+
+    run_dir: Path | None = None
+    fusion_method: str | None = None
+    device: str = "auto"
+    half: str | None = None
+    dist_url: str = "env://"
+    seed: int | None = None
+    workers: int | None = None
+    evaluate: bool = False
+    sanity_frames: int = 4
+
+
+def run_training(
+    hypes_path: str | Path | None, model_dir: str | Path | None = None, options: TrainingOptions | None = None
+) -> Path:
+    """Train, or continue the training of ``model_dir``; returns the run folder.
+
+    With ``model_dir`` its configuration is read and ``hypes_path`` ignored; a folder with nothing but a
+    configuration is a first training.
+
+    Raises:
+        ConfigError: the configuration, an option or their combination is wrong.
+        DataError: a data folder is missing or broken.
+        CheckpointError: the folder's checkpoint belongs to another model.
+        StorageError: a checkpoint could not be written.
+    """
+    options = options or TrainingOptions()
+    hypes = open_hypes(hypes_path, model_dir, options.seed)
+    method = choose_method(options.fusion_method, hypes) if options.evaluate else None
+    world = join_world(None if options.device == "auto" else options.device, options.dist_url)
+    try:
+        run_dir = _agree(world, lambda: _run_folder(hypes, model_dir, options))
+        _train(hypes, run_dir, world, options)
+    finally:
+        world.leave()
+    if method is not None and world.is_main:
+        _evaluate(hypes, run_dir, method.name, options)
+    return run_dir
+
+
+def open_hypes(hypes_path: str | Path | None, model_dir: str | Path | None, seed: int | None = None) -> Hypes:
+    """Load the configuration of a training; ``seed`` replaces its own."""
+    hypes = load_yaml(hypes_path, model_dir=model_dir)
+    return hypes if seed is None else hypes.replaced({**hypes, "seed": seed})
+
+
+def precision_of(half: str | None, device: torch.device) -> torch.dtype | None:
+    """The autocast type that ``--half`` means on a device.
+
+    Raises:
+        ConfigError: neither ``auto`` nor a known type.
+    """
+    if half is None:
+        return None
+    name = {"cuda": "fp16"}.get(device.type, "bf16") if half == "auto" else half
+    if name not in PRECISIONS:
+        raise ConfigError(f"--half: '{half}' is none of auto, {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings) -> Trainer:
+    """Build everything a training needs; weights and the order of the data follow from the seed."""
+    train_set, val_set = build_dataset(hypes, train=True), build_dataset(hypes, train=False)
+    seed_draws(settings.seed)
+    model: nn.Module = build_model(hypes).to(world.device)
+    return Trainer(
+        model,
+        build_loss(hypes),
+        train_set,
+        val_set,
+        settings,
+        run_dir,
+        optimizer=build_optimizer(model, hypes.get("optimizer") or {}),
+        schedule=build_schedule(hypes.get("lr_scheduler")),
+        world=world,
+        diagnose=first_nonfinite_module,
+    )
+
+
+def continue_run(trainer: Trainer, run_dir: Path) -> None:
+    """Load what the folder holds: ``last.ckpt`` with everything, else the weights of the published rule, else nothing."""
+    if trainer.resume():
+        at = trainer.progress
+        log.info("%s: resuming at epoch %d, batch %d", run_dir / LAST, at.epoch + 1, at.step + 1)
+        return
+    found = find_checkpoint(run_dir)
+    if found is not None:
+        path, epochs_done = found
+        report = load_checkpoint(trainer.model, path)
+        trainer.start_after(epochs_done)
+        log.info("%s: %s; resuming at epoch %d with a fresh optimiser", path, report, epochs_done + 1)
+
+
+def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) -> None:
+    precision = precision_of(options.half, world.device)
+    settings = settings_from(hypes, seed=seed_of(hypes), workers=options.workers, precision=precision)
+    trainer = build_trainer(hypes, run_dir, world, settings)
+    if world.is_main:
+        if not (run_dir / CONFIG_NAME).is_file():
+            save_config(hypes, run_dir)
+        write_atomically(run_dir / VERSION_FILE, f"{code_version()}\n".encode())
+        log.info("training in %s on %s (%d process(es))", run_dir, world.device, world.size)
+        for warning in check_start(hypes, trainer.train_dataset, options.sanity_frames):
+            log.warning("%s", warning)
+    continue_run(trainer, run_dir)
+    trainer.fit()
+
+
+def _agree(world: World, choose: Any) -> Path:
+    """The folder that rank 0 chose; its error reaches every rank, so that none waits for it."""
+    answer: Any = None
+    if world.is_main:
+        try:
+            answer = choose()
+        except (ConfigError, StorageError) as error:
+            answer = error
+    chosen = world.gather(answer)[0]
+    if isinstance(chosen, Exception):
+        raise chosen
+    return chosen
+
+
+def _run_folder(hypes: Hypes, model_dir: str | Path | None, options: TrainingOptions) -> Path:
+    if model_dir:
+        return config_of_run(model_dir).parent
+    if options.run_dir is None:
+        return _new_folder(str(hypes.get("name", "run")))
+    folder = _made(Path(options.run_dir))
+    if not _is_unfinished(folder, hypes):
+        _clear(folder)
+    return folder
+
+
+def _new_folder(name: str) -> Path:
+    stamp = datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
+    for number in range(1, 100):
+        folder = LOGS / (f"{name}_{stamp}" if number == 1 else f"{name}_{stamp}_{number}")
+        if not folder.exists():
+            return _made(folder)
+    raise StorageError(f"{LOGS}: a hundred runs named '{name}' began in this second.")
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror}). Choose another place.") from error
+    return folder
+
+
+def _is_unfinished(folder: Path, hypes: Hypes) -> bool:
+    """Whether the folder holds a run of this very configuration that has not reached its last epoch."""
+    state = read_last(folder)
+    if state is None or not (folder / CONFIG_NAME).is_file():
+        return False
+    same = digest(load_yaml(None, model_dir=folder)) == digest(hypes)
+    return same and state["progress"]["epoch"] < settings_from(hypes).epochs
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run of ours left in a folder that is trained anew."""
+    for pattern in (CONFIG_NAME, LAST, "net_epoch*.pth", "events.out.tfevents.*", "training.jsonl", "log.log"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions) -> None:
+    if (hypes.get("train_params") or {}).get("skip_post_train_eval"):
+        return
+    test_dir = hypes.get("test_dir")
+    if not test_dir or not Path(str(test_dir)).exists():
+        log.warning("no test after training: test_dir (%s) does not exist.", test_dir)
+        return
+    from opencood.experiments.inference import InferenceOptions, run_inference  # heavy, and only needed here
+
+    report = run_inference(InferenceOptions(model_dir=run_dir, fusion_method=method, device=options.device))
+    for line in report.lines():
+        log.info("%s", line)

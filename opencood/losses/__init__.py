@@ -1,0 +1,1 @@
+"""Losses: pure functions on prediction maps and targets, and the small classes that a YAML's ``loss`` section names."""

@@ -1,0 +1,60 @@
+"""Build the criterion that the ``loss`` section of a hypes file names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from opencood.errors import ConfigError
+from opencood.registry import REGISTRY
+
+
+def build_loss(hypes: Mapping[str, Any]) -> Any:
+    """Build ``loss.core_method`` with ``loss.args``.
+
+    Raises:
+        ConfigError: no loss section, unknown method, or arguments that do not fit.
+    """
+    section = hypes.get("loss")
+    if not isinstance(section, Mapping):
+        raise ConfigError("loss: the section is missing. It needs core_method and args.")
+    return build_loss_section(section)
+
+
+def build_loss_section(section: Mapping[str, Any], where: str = "loss") -> Any:
+    """Build a loss from ``{core_method, args}``; calling it gives (loss to back-propagate, reported terms).
+
+    An unregistered name falls back to the published rule: module ``opencood.loss.<name>`` of the user, in it the
+    class whose lower-case name equals the name without underscores (config.md section 6).
+    """
+    if "core_method" not in section:
+        raise ConfigError(f"{where}.core_method: missing. Valid names: {', '.join(REGISTRY.names('loss'))}.")
+    name, args = str(section["core_method"]), section.get("args")
+    if not REGISTRY.has("loss", name):
+        user_class = _published_lookup(name)
+        if user_class is not None:
+            return _PublishedLoss(user_class(args or {}))
+    REGISTRY.get("loss", name, where=f"{where}.core_method")
+    return REGISTRY.build("loss", name, args, where=f"{where}.args")
+
+
+class _PublishedLoss:
+    """A user's criterion of the old form: it returns the total and keeps its terms in ``loss_dict``."""
+
+    def __init__(self, criterion: Any):
+        self.criterion = criterion
+
+    def __call__(self, outputs: Any, targets: Any, suffix: str = "") -> tuple[Any, dict[str, Any]]:
+        total = self.criterion(outputs, targets, suffix) if suffix else self.criterion(outputs, targets)
+        return total, dict(getattr(self.criterion, "loss_dict", {}))
+
+
+def _published_lookup(name: str) -> Any | None:
+    package = "opencood.loss"
+    if importlib.util.find_spec(package) is None or importlib.util.find_spec(f"{package}.{name}") is None:
+        return None
+    module = importlib.import_module(f"{package}.{name}")
+    wanted = name.replace("_", "").lower()
+    return next((value for key, value in vars(module).items() if key.lower() == wanted), None)

@@ -1,0 +1,279 @@
+"""The training loop: epochs, validation, checkpoints, and a resume that changes nothing.
+
+Source: spec tools.md section 2 "Loop (train)", e2e.md "Loop order of the reference".
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from opencood.errors import ConfigError
+from opencood.training import checkpoints, order
+from opencood.training.distributed import World
+from opencood.training.journal import Journal
+from opencood.training.optimizers import set_rates
+from opencood.training.schedules import Schedule, closed_form_epoch
+from opencood.training.settings import Settings
+from opencood.training.step import Criterion, Diagnose, Stepper, has_objects
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: ``step`` batches of 0-based ``epoch`` are done."""
+
+    epoch: int = 0
+    step: int = 0
+    best_loss: float | None = None
+    first_epoch: int = 0  # what the schedule counts as the start, see schedules.closed_form_epoch
+
+
+class Trainer:
+    """Trains a detector and keeps its run folder.
+
+    Args:
+        model: maps the ``ego`` entry of a batch to the published output keys; already on ``world.device``.
+        loss: ``loss(outputs, targets, suffix) -> (loss, terms)``.
+        train_dataset, val_dataset: data sets with ``collate_batch_train``, ``reinitialize(epoch)`` and
+            ``supervise_single``; a sample is a function of (seed, epoch, index). ``val_dataset`` None trains without
+            validation.
+        settings: see ``Settings``.
+        run_dir: an existing folder.
+        optimizer, schedule: see ``optimizers.build_optimizer`` and ``schedules.build_schedule``.
+        world: the processes of this run; a single one by default.
+        diagnose: names the module where a non-finite value first appears.
+
+    Raises:
+        ConfigError: the training set is smaller than one batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Any,
+        train_dataset: Any,
+        val_dataset: Any | None,
+        settings: Settings,
+        run_dir: Path,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        world: World | None = None,
+        diagnose: Diagnose | None = None,
+    ):
+        self.model, self.loss, self.settings, self.run_dir = model, loss, settings, Path(run_dir)
+        self.train_dataset, self.val_dataset = train_dataset, val_dataset
+        self.optimizer, self.schedule = optimizer, schedule
+        self.world = world or World()
+        criterion = Criterion(loss, bool(getattr(train_dataset, "supervise_single", False)), settings.single_weight)
+        self.stepper = Stepper(
+            model, optimizer, criterion, self.world, settings.precision, settings.grad_clip, diagnose
+        )
+        self.journal = Journal(self.run_dir, self.world.is_main, settings.epochs, settings.print_every)
+        self.progress = Progress()
+        self.batches_per_epoch = len(self._batches(0))
+        self._saved_at = time.monotonic()
+        if self.batches_per_epoch == 0:
+            together = settings.batch_size * self.world.size
+            raise ConfigError(
+                f"train_params.batch_size: the training set has {len(train_dataset)} samples, a step needs {together} "
+                f"({settings.batch_size} on each of {self.world.size} process(es)). Lower it, or check root_dir."
+            )
+
+    # --- the run ------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> Progress:
+        """Train to the last epoch and return where the run ended."""
+        self.world.share_model(self.model)
+        self.journal.open(self.progress.epoch, self.progress.step, self.batches_per_epoch)
+        try:
+            if self.progress.epoch and self.progress.best_loss is None:
+                self._measure_start()
+            for epoch in range(self.progress.epoch, self.settings.epochs):
+                self._train_epoch(epoch)
+                self._finish_epoch(epoch)
+        finally:
+            self.journal.close()
+        return self.progress
+
+    def _train_epoch(self, epoch: int) -> None:
+        rates = self.rates(epoch)
+        set_rates(self.optimizer, rates)
+        self._enter_training_mode()
+        self.train_dataset.reinitialize(epoch)
+        samples = self.settings.batch_size * self.world.size
+        first = self.progress.step if epoch == self.progress.epoch else 0
+        self.journal.open_epoch(epoch, self.batches_per_epoch, first, samples, rates)
+        skipped = 0
+        for index, batch in enumerate(self._loader(epoch, first), start=first):
+            order.seed_draws(self.settings.seed, epoch, index, self.world.rank)
+            report = self.stepper(self._ego(batch, epoch))
+            if report is None:
+                skipped += 1
+                self.journal.skipped(samples)
+            else:
+                self.journal.step(epoch, index, self.batches_per_epoch, samples, report, rates[0])
+            self._advance(epoch=epoch, step=index + 1)
+            self._save_last_if_due(index)
+        self.journal.close_epoch(epoch, skipped_batches=skipped)
+
+    def _finish_epoch(self, epoch: int) -> None:
+        final = epoch == self.settings.epochs - 1
+        if self.world.is_main and (final or epoch % self.settings.save_every == 0):
+            checkpoints.save_weights(self.model, checkpoints.epoch_file(self.run_dir, epoch))
+        if final or epoch % self.settings.validate_every == 0:
+            self._validate_and_keep_best(epoch)
+        self._advance(epoch=epoch + 1, step=0)
+        self._save_last()
+
+    def rates(self, epoch: int) -> list[float]:
+        """Learning rate of each parameter group during an epoch."""
+        at = closed_form_epoch(epoch, self.progress.first_epoch, self.settings.schedule_before_epoch)
+        return [self.schedule(group["initial_lr"], at) for group in self.optimizer.param_groups]
+
+    # --- validation ---------------------------------------------------------------------------------------------------
+
+    def validate(self, epoch: int) -> float | None:
+        """Mean of the main loss over the validation batches of all ranks, in eval mode; None without any."""
+        if self.val_dataset is None:
+            return None
+        total, count = 0.0, 0
+        self.model.eval()
+        with torch.no_grad():
+            for batch in self._validation_loader(epoch):
+                if batch is None:
+                    continue
+                ego = self._on_device(batch, epoch)
+                loss, _ = self.loss(self.model(ego), ego["label_dict"])
+                total, count = total + float(loss), count + 1
+        summed = self.world.sum_by_key({"total": total, "count": count})
+        return summed["total"] / summed["count"] if summed["count"] else None
+
+    def _validate_and_keep_best(self, epoch: int) -> None:
+        loss = self.validate(epoch)
+        if loss is None:
+            return
+        best = self.progress.best_loss is None or loss < self.progress.best_loss
+        if best:
+            self._advance(best_loss=loss)
+            if self.world.is_main:
+                checkpoints.save_best(self.model, self.run_dir, epoch)
+        self.journal.validated(epoch, loss, best)
+
+    def _measure_start(self) -> None:
+        """A folder with only .pth files: its best loss is not written anywhere, and must not be forgotten."""
+        loss = self.validate(self.progress.epoch - 1)
+        if loss is not None:
+            self._advance(best_loss=loss)
+            self.journal.say(f"The loaded weights have the validation loss {loss:f}")
+
+    # --- resuming -----------------------------------------------------------------------------------------------------
+
+    def start_after(self, epochs_done: int) -> None:
+        """Continue after ``epochs_done`` epochs with the weights that the model holds, and a fresh optimiser."""
+        first = epochs_done if self.settings.published_resume else 0
+        self.progress = Progress(epoch=epochs_done, first_epoch=first)
+
+    def resume(self) -> bool:
+        """Continue from ``last.ckpt`` at the next batch; False when there is none.
+
+        The rest of the run is the one that would have happened without the interruption. When batch size, number of
+        processes, seed or data changed, the position inside the epoch means nothing any more and the epoch begins anew.
+
+        Raises:
+            CheckpointError: the file is damaged or belongs to another model.
+        """
+        state = checkpoints.read_last(self.run_dir)
+        if state is None:
+            return False
+        path = self.run_dir / checkpoints.LAST
+        checkpoints.load_exactly(self.model, state["model"], path)
+        checkpoints.load_optimizer(self.optimizer, state["optimizer"], path)
+        self.stepper.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        if state["order"] != self._order_key() and self.progress.step:
+            log.warning("%s: the order of the data changed since; epoch %d begins anew.", path, self.progress.epoch + 1)
+            self._advance(step=0)
+        return True
+
+    def _save_last_if_due(self, index: int) -> None:
+        settings, minutes = self.settings, (time.monotonic() - self._saved_at) / 60
+        by_steps = settings.last_every_steps is not None and (index + 1) % settings.last_every_steps == 0
+        by_time = settings.last_every_minutes is not None and minutes >= settings.last_every_minutes
+        if by_steps or by_time:
+            self._save_last()
+
+    def _save_last(self) -> None:
+        if self.world.is_main:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.stepper.scaler.state_dict(),
+                "progress": asdict(self.progress),
+                "order": self._order_key(),
+            }
+            checkpoints.save_last(self.run_dir, state)
+        self._saved_at = time.monotonic()
+
+    def _order_key(self) -> dict[str, int]:
+        """What the order of the data and all random draws follow from, together with epoch and step."""
+        return {
+            "seed": self.settings.seed,
+            "samples": len(self.train_dataset),
+            "batch_size": self.settings.batch_size,
+            "processes": self.world.size,
+        }
+
+    def _advance(self, **changes: Any) -> None:
+        self.progress = Progress(**{**asdict(self.progress), **changes})
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    def _batches(self, epoch: int) -> order.Batches:
+        settings, world = self.settings, self.world
+        samples = order.shuffled(len(self.train_dataset), settings.seed, epoch)
+        return order.training_batches(samples, settings.batch_size, world.rank, world.size)[
+            : settings.max_train_batches
+        ]
+
+    def _loader(self, epoch: int, first: int) -> Iterable[Any]:
+        return self._load(self.train_dataset, self._batches(epoch)[first:])
+
+    def _validation_loader(self, epoch: int) -> Iterable[Any]:
+        settings, samples = self.settings, list(range(len(self.val_dataset)))
+        shuffle = settings.shuffle_validation
+        if shuffle:
+            samples = order.shuffled(len(samples), settings.seed + 1, epoch)
+        drop_last = shuffle and len(samples) >= settings.batch_size
+        batches = order.validation_batches(samples, settings.batch_size, drop_last=drop_last)[
+            : settings.max_val_batches
+        ]
+        return self._load(self.val_dataset, batches[self.world.rank :: self.world.size])
+
+    def _load(self, dataset: Any, batches: order.Batches) -> Iterable[Any]:
+        pinned = self.world.device.type == "cuda"
+        return order.load(dataset, batches, dataset.collate_batch_train, self.settings.workers, pinned)
+
+    def _ego(self, batch: Mapping[str, Any] | None, epoch: int) -> Mapping[str, Any] | None:
+        """The ``ego`` entry on the device; None when the batch is missing or has no object."""
+        if batch is None or not has_objects(batch["ego"]):
+            return None
+        return self._on_device(batch, epoch)
+
+    def _on_device(self, batch: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+        return {**order.to_device(batch["ego"], self.world.device), "epoch": epoch}
+
+    def _enter_training_mode(self) -> None:
+        self.model.train()
+        freeze = getattr(self.model, "model_train_init", None)
+        if freeze is not None:
+            freeze()

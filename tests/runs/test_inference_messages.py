@@ -1,0 +1,55 @@
+"""Fusing received boxes gives what fusing the heads themselves gives."""
+
+import torch
+
+from opencood.communication import Channel, Message
+from opencood.experiments.late_messages import CandidateBoxes
+from opencood.registry import REGISTRY
+
+SECTION = {
+    "core_method": "VoxelPostprocessor",
+    "gt_range": [-25.6, -25.6, -3, 25.6, 25.6, 1],
+    "anchor_args": {
+        "cav_lidar_range": [-25.6, -25.6, -3, 25.6, 25.6, 1], "l": 3.9, "w": 1.6, "h": 1.56, "r": [0, 90], "num": 2,
+        "feature_stride": 2, "vw": 0.8, "vh": 0.8, "vd": 4, "W": 64, "H": 64, "D": 1,
+    },
+    "target_args": {"pos_threshold": 0.6, "neg_threshold": 0.45, "score_threshold": 0.3},
+    "order": "hwl",
+    "max_num": 100,
+    "nms_thresh": 0.15,
+    "dir_args": {"dir_offset": 0.7853, "num_bins": 2, "anchor_yaw": [0, 90]},
+}  # fmt: skip
+
+
+def heads(seed: int, iou: bool = False) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(channels: int, scale: float, shift: float = 0.0) -> torch.Tensor:
+        return torch.randn((1, channels, 32, 32), generator=generator) * scale + shift
+
+    made = {"cls_preds": draw(2, 1.5, -4), "reg_preds": draw(14, 0.2), "dir_preds": draw(4, 1)}
+    return made | ({"iou_preds": draw(2, 1)} if iou else {})
+
+
+def test_received_boxes_fuse_like_heads():
+    processor = REGISTRY.build("postprocessor", "VoxelPostprocessor", {"section": SECTION}, train=False)
+    reduce, channel = CandidateBoxes(processor), Channel()
+    moved = torch.eye(4)
+    moved[0, 3] = 4.0
+    data = {"ego": {"transformation_matrix": torch.eye(4)}, "641": {"transformation_matrix": moved}}
+    for iou in (False, True):
+        whole = {"ego": heads(0, iou), "641": heads(1, iou)}
+        received = channel.transmit(Message(reduce(whole["641"]), kind="boxes"), sender=1, receiver=0)
+        want = processor.post_process(data, whole)
+        got = processor.post_process(data, {"ego": whole["ego"], "641": dict(received.tensors)})
+        assert len(want[1]) > 10
+        assert torch.equal(got[0], want[0])
+        torch.testing.assert_close(got[1], want[1], rtol=1e-6, atol=0)
+
+
+def test_an_agent_without_candidates_sends_an_empty_list():
+    processor = REGISTRY.build("postprocessor", "VoxelPostprocessor", {"section": SECTION}, train=False)
+    silent = heads(0) | {"cls_preds": torch.full((1, 2, 32, 32), -9.0)}
+    reduced = CandidateBoxes(processor)(silent)
+    assert reduced["reg_preds"].shape == (1, 0, 7)
+    assert processor.post_process({"ego": {"transformation_matrix": torch.eye(4)}}, {"ego": reduced}) == (None, None)
