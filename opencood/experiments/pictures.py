@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from opencood.data.frame import Agent
 from opencood.evaluation.detections import FrameDetections
 from opencood.experiments.participants import clouds_in_ego
@@ -51,12 +49,7 @@ def scene_of(
 
 def agent_marks(agents: list[Agent]) -> tuple[AgentMark, ...]:
     """Where the agents stand, seen from the first, by the poses they believe in."""
-    names = ["ego", *(agent.id for agent in agents[1:])]
-    transforms = [x1_to_x2(agent.lidar_pose, agents[0].lidar_pose) for agent in agents]
-    return tuple(
-        _mark(name, transform, agent.modality or "")
-        for name, transform, agent in zip(names, transforms, agents, strict=True)
-    )
+    return tuple(_mark(agent, agents[0], "ego" if agent is agents[0] else agent.id) for agent in agents)
 
 
 def is_left_handed(hypes: Mapping[str, Any]) -> bool:
@@ -66,6 +59,7 @@ def is_left_handed(hypes: Mapping[str, Any]) -> bool:
     return any(name in path or name == declared for name in _LEFT_HANDED)
 
 
-def _mark(name: str, transform: np.ndarray, modality: str) -> AgentMark:
+def _mark(agent: Agent, ego: Agent, name: str) -> AgentMark:
+    transform = x1_to_x2(agent.lidar_pose, ego.lidar_pose)
     yaw = math.atan2(transform[1, 0], transform[0, 0])
-    return AgentMark(name, float(transform[0, 3]), float(transform[1, 3]), yaw, modality)
+    return AgentMark(name, float(transform[0, 3]), float(transform[1, 3]), yaw, agent.modality or "")

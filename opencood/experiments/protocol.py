@@ -60,7 +60,7 @@ def describe_protocol(
         "matching": "greedy by descending score, one detection per ground truth, IoU >= threshold",
         "ap": "area under the precision envelope (VOC 2010)",
         "code": code_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "machine": platform.machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     } | to_plain(choices)

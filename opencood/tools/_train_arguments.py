@@ -1,0 +1,53 @@
+"""Arguments and main function that the training tools share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """All arguments: names of the published tools, then ours."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("-y", "--hypes_yaml", required=True, help="hypes file; not read with --model_dir (give None)")
+    made.add_argument("--model_dir", default="", help="run folder to continue, or one with only a config.yaml")
+    made.add_argument("-f", "--fusion_method", help="of the test after training; default: the configuration's")
+    made.add_argument(
+        "--half", nargs="?", const="auto", choices=("auto", "bf16", "fp16"), help="half precision in the forward pass"
+    )
+    made.add_argument("--dist_url", default="env://", help="where distributed processes meet")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
+    made.add_argument("--seed", type=int, help="replaces the configuration's seed")
+    made.add_argument("--workers", type=int, help="loader processes of each kind, 0: none")
+    made.add_argument("--no_eval", action="store_true", help="no test after training")
+    made.add_argument(
+        "--overfit", type=int, metavar="N", help="learn N frames by heart and list what cannot be reached"
+    )
+    made.add_argument("--overfit_steps", type=int, default=2000, metavar="STEPS", help="give up after so many steps")
+    return made
+
+
+def train(description: str | None, argv: Sequence[str] | None) -> int:
+    """Parse and train; returns the exit code."""
+    given = parser(description).parse_args(argv)
+    from opencood.experiments.training import TrainingOptions, run_training
+
+    options = TrainingOptions(
+        fusion_method=given.fusion_method,
+        device=given.device,
+        half=given.half,
+        dist_url=given.dist_url,
+        seed=given.seed,
+        workers=given.workers,
+        evaluate=not given.no_eval,
+    )
+    if given.overfit is not None:
+        from opencood.experiments.overfit import run_overfit
+
+        report = run_overfit(given.hypes_yaml, given.model_dir or None, given.overfit, given.overfit_steps, options)
+        print("\n".join(report.lines()))
+        return 0 if report.reached else 1
+    run_dir = run_training(given.hypes_yaml, given.model_dir or None, options)
+    print(f"Training finished: {Path(run_dir)}")
+    return 0
