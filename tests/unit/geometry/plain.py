@@ -1,4 +1,4 @@
-"""Slow, plain twins of the fast geometry: shapely polygons, dictionaries, dense arrays. They are the oracles of the tests."""
+"""Slow, plain twins of the fast geometry: shapely polygons, dictionaries, dense arrays."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def voxels(
 
 
 def polygons(most: int = 8) -> st.SearchStrategy[np.ndarray]:
-    """(N, 4, 2) footprints: close together, on a half-metre lattice (touching, nested, equal) or free, some without area."""
+    """(N, 4, 2) footprints close together: on a half-metre lattice (touching, nested, equal) or free, some flat."""
     on_lattice = st.integers(-6, 6).map(lambda value: value / 2)
     free = st.floats(-3, 3, allow_nan=False, width=32)
     number = on_lattice | free

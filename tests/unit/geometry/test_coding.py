@@ -76,4 +76,6 @@ def test_direction_targets_are_one_hot_of_the_absolute_yaw() -> None:
 def test_limit_period(convert: type) -> None:
     values = convert([0.0, math.pi, -math.pi, 3.5, 7.0])
     wrapped = limit_period(values)
-    np.testing.assert_allclose(np.asarray(wrapped), [0, -math.pi, -math.pi, 3.5 - 2 * math.pi, 7 - 2 * math.pi], atol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(wrapped), [0, -math.pi, -math.pi, 3.5 - 2 * math.pi, 7 - 2 * math.pi], atol=1e-6
+    )

@@ -82,7 +82,9 @@ def test_points_keep_their_precision_and_further_columns() -> None:
     assert moved.dtype == np.float32
     np.testing.assert_array_equal(moved[:, 3:], points[:, 3:])
     np.testing.assert_allclose(moved[:, :3], points[:, :3] @ matrix[:3, :3].T + matrix[:3, 3], atol=1e-5)
-    np.testing.assert_allclose(transform_points(torch.from_numpy(points), torch.from_numpy(matrix)).numpy(), moved, atol=1e-6)
+    np.testing.assert_allclose(
+        transform_points(torch.from_numpy(points), torch.from_numpy(matrix)).numpy(), moved, atol=1e-6
+    )
     assert transform_points(points.astype(np.float64), matrix).dtype == np.float64
     assert transform_points(points.reshape(2, 3, 5), matrix).shape == (2, 3, 5)
 

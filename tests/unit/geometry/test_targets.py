@@ -40,7 +40,9 @@ def test_targets_decode_to_the_boxes_that_own_them(boxes: np.ndarray) -> None:
     targets = labels["targets"].reshape(*positive.shape, 7)
 
     assert not targets[~positive].any()
-    np.testing.assert_allclose(decode_boxes(targets[positive], INDEX.anchors[positive]), boxes[claims[positive]], atol=1e-9)
+    np.testing.assert_allclose(
+        decode_boxes(targets[positive], INDEX.anchors[positive]), boxes[claims[positive]], atol=1e-9
+    )
 
 
 def test_empty_scene_is_all_negative() -> None:

@@ -16,7 +16,9 @@ POINTS = st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE, st.floats(0, 1, 
 
 
 @settings(deadline=None, max_examples=150)
-@given(POINTS, st.sampled_from([(0.5, 0.5, 2.0), (0.4, 0.4, 0.4), (0.1, 0.2, 0.5)]), st.integers(1, 4), st.integers(1, 40))
+@given(
+    POINTS, st.sampled_from([(0.5, 0.5, 2.0), (0.4, 0.4, 0.4), (0.1, 0.2, 0.5)]), st.integers(1, 4), st.integers(1, 40)
+)
 def test_equals_the_dictionary(rows: list, size: tuple[float, ...], most_points: int, most_voxels: int) -> None:
     points = np.array(rows, np.float32).reshape(-1, 4)
     wanted = plain.voxels(points, LIMITS, size, most_points, most_voxels)
