@@ -19,6 +19,8 @@ except ImportError:  # a PyYAML without libyaml
     from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment]
 
 FLOAT_TAG = "tag:yaml.org,2002:float"
+BINARY_TAG = "tag:yaml.org,2002:binary"
+OBJECT_TAGS = "tag:yaml.org,2002:python/"
 _FLOAT_WITH_EXPONENT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9_]+)[eE][-+]?[0-9]+$")
 _FLOAT_STARTS = list("-+.0123456789")
 _PLAIN_TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "binary", "timestamp")
@@ -108,7 +110,7 @@ def _register_constructors() -> None:
     for name in _PLAIN_TAGS:
         tag = f"tag:yaml.org,2002:{name}"
         HypesLoader.add_constructor(tag, _BaseLoader.yaml_constructors[tag])
-    prefix = "tag:yaml.org,2002:python/"
+    prefix = OBJECT_TAGS
     saved = {
         f"{prefix}tuple": _tuple,
         f"{prefix}object/apply:collections.OrderedDict": _ordered_dict,

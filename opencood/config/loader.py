@@ -58,13 +58,19 @@ def load_yaml(path: str | Path | None, model_dir: str | Path | None = None) -> H
     Raises:
         ConfigError: whatever is wrong, with file, line, key path, what was expected and the nearest valid name.
     """
-    file = config_of_run(model_dir) if model_dir else _required(path)
+    hypes = load_file(config_of_run(model_dir) if model_dir else _required(path))
+    _LOG.info("%s: flavor %s, parity %s", hypes.path, hypes["flavor"], hypes["parity"])
+    return hypes
+
+
+def load_file(file: Path) -> Hypes:
+    """Load one hypes file, without a word about it (see ``load_yaml``)."""
     document, files = read_expanded(file)
     content = dict(document.data)
     version = content.pop(VERSION_KEY, None)
     source = Source(document.place)
     ours = version is not None or any(map(is_shipped, files))
-    hypes = Hypes(content, source, Path(file), None if version is None else str(version))
+    hypes = Hypes(content, source, file, None if version is None else str(version))
     return complete(hypes, ours=ours)
 
 
@@ -79,12 +85,12 @@ def load_mapping(content: Mapping[str, Any], name: str = "hypes", ours: bool = F
 def complete(hypes: Hypes, ours: bool = False, whole: bool = True) -> Hypes:
     """Check a raw configuration, settle flavor and parity, fill in the derived keys; the given map is not changed."""
     source = hypes.source
+    check_hypes(hypes, source, whole)
     try:
         flavor, parity = flavor_of(hypes), parity_of(hypes, ours)
     except ConfigError as error:
         key = str(error).partition(":")[0]
         raise ConfigError(f"{source.where(key)}: {error}") from error
-    check_hypes(hypes, source, whole)
     parsed = apply_parsers(hypes, ParserContext(flavor, parity, section(hypes, "quirks"), source))
     return hypes.replaced({**plain_copy(parsed), "flavor": flavor, "parity": parity})
 

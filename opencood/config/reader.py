@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from opencood.config.dialect import HypesLoader
+from opencood.config.dialect import BINARY_TAG, OBJECT_TAGS, HypesLoader
 from opencood.config.source import Place
 from opencood.errors import ConfigError, nearest
 
@@ -70,27 +70,30 @@ def _kind(node: yaml.Node | None) -> str:
 
 
 def _check_nodes(root: yaml.Node, name: str) -> None:
-    """Warn about duplicate keys and refuse values that contain themselves; every shared node is visited once."""
+    """Warn about duplicate keys, refuse bytes and values that contain themselves; a shared node is visited once."""
     done: set[int] = set()
     open_nodes: set[int] = set()
 
-    def visit(node: yaml.Node) -> None:
+    def visit(node: yaml.Node, of_object: bool) -> None:
+        if node.tag == BINARY_TAG and not of_object:
+            raise ConfigError(f"{name}:{node.start_mark.line + 1}: bytes (!!binary) are not allowed; write text.")
         if id(node) in open_nodes:
             raise ConfigError(f"{name}:{node.start_mark.line + 1}: an alias refers to the value that contains it.")
         if id(node) in done or isinstance(node, yaml.ScalarNode):
             return
         done.add(id(node))
         open_nodes.add(id(node))
+        below = of_object or node.tag.startswith(OBJECT_TAGS)
         if isinstance(node, yaml.MappingNode):
             _warn_duplicates(node, name)
             for _, value in node.value:
-                visit(value)
+                visit(value, below)
         else:
             for value in node.value:
-                visit(value)
+                visit(value, below)
         open_nodes.discard(id(node))
 
-    visit(root)
+    visit(root, False)
 
 
 def _warn_duplicates(node: yaml.MappingNode, name: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opencood.config.loader import Hypes, load_yaml
+from opencood.config.loader import Hypes, load_file
 from opencood.errors import ConfigError, OpencoodError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check_file(path: Path, build: bool = False) -> Checked:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            hypes = load_yaml(path)
+            hypes = load_file(path)
         except OpencoodError as error:
             return Checked(path, error=str(error))
         model, error_text = _try_build(hypes) if build else (None, "")

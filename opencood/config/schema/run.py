@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from opencood.config.flavor import FLAVORS, PARITIES
 from opencood.config.kinds import (
     ANY,
     BOOL,
@@ -27,8 +26,8 @@ TOP = (
     Key("note", ANY, None, "ignored"),
     Key("sub_name", ANY, None, "ignored"),
     Key("stage", ANY, None, "ignored (CoAlign: stage of box alignment)"),
-    Key("flavor", one_of(*FLAVORS), None, "repository whose meaning applies; derived when absent"),
-    Key("parity", one_of(*PARITIES), None, "reproduce published quirks, or repair them (ours: fixed)"),
+    Key("flavor", TEXT, None, "repository whose meaning applies; derived when absent"),
+    Key("parity", TEXT, None, "reproduce published quirks, or repair them (ours: fixed)"),
     Key("quirks", MAP, {}, "single quirk switches by name, see opencood/config/quirks.py"),
     Key("plugins", TEXT | TEXTS, [], "Python files that register components, imported before anything is built"),
     Key("seed", INT, 0, "start of every random generator of the run"),
@@ -59,7 +58,8 @@ TOP = (
     Key("ego_diff_cav", BOOL, False, "GenComm training: collaborators never have the ego's modality"),
     Key("verify_mode", ANY, False, "GenComm: a short training and validation set"),
     Key("only_vis_ego", BOOL, True, "late fusion pictures show the ego's points only"),
-    Key("kd_flag", MAP, None, "teacher of a distillation"),
+    Key("kd_flag", MAP | BOOL, None, "teacher of a distillation; true: only the samples for one"),
+    Key("use_cav", INT, None, "how many agents are encoded (in-order evaluation)"),
     Key("box_align", MAP, None, "stored boxes that correct poses (CoAlign)"),
     Key("box_align_pre_calc", MAP, None, "detector that makes those boxes"),
     Key("heter", MAP, None, "agents with different sensors; its presence enables --range"),
@@ -135,7 +135,7 @@ AUGMENTATION = (
 COMPONENT = (
     Key("core_method", TEXT, REQUIRED, "component"),
     Key("args", MAP | NOTHING_LISTED, {}, "its arguments"),
-    Key("flavor", one_of(*FLAVORS), None, "as at the top level"),
+    Key("flavor", TEXT, None, "as at the top level"),
 )
 
 OPTIMIZER = (

@@ -133,6 +133,11 @@ def test_a_numpy_type_of_objects_is_refused(tmp_path: Path) -> None:
         read(tmp_path, text)
 
 
+def test_bytes_are_refused_outside_numpy_objects(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"file\.yaml:2: bytes"):
+        read(tmp_path, "a: 1\nb: !!binary Yg==\n")
+
+
 def test_a_damaged_array_is_a_clear_error(tmp_path: Path) -> None:
     text = "x: !!python/object/apply:numpy.core.multiarray._reconstruct\n- 1\n"
     with pytest.raises(ConfigError, match=r"file\.yaml:1: unreadable object"):

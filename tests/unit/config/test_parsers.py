@@ -237,7 +237,7 @@ def test_an_unknown_parser_names_the_nearest(sample: Any) -> None:
 @pytest.mark.parametrize("parser", [3, ["load_general_params", 3], {"a": 1}])
 def test_a_parser_must_be_a_name(sample: Any, parser: Any) -> None:
     with pytest.raises(ConfigError, match="yaml_parser"):
-        load_mapping(sample(yaml_parser=parser))
+        load_mapping(sample(yaml_parser=parser, heter={"ego_modality": "m1", "mapping_dict": {}}))
 
 
 def test_a_missing_key_names_path_and_nearest(sample: Any) -> None:
