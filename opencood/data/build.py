@@ -60,6 +60,7 @@ def build_dataset(
     dataset = fusion.get("dataset", _DEFAULT_FORMAT)
     reader = REGISTRY.get("reader", dataset, where="fusion.dataset").target(reader_settings)
     settings = read_settings(hypes, train, visualize, reader.camera_label_range)
+    _refuse_unavailable(hypes, train)
     noise = build_pose_noise(hypes.get("noise_setting"), quirk(hypes, "noise_needs_add_pose_noise"))
     return CooperativeDataset(
         hypes,
@@ -70,6 +71,15 @@ def build_dataset(
         seed=seed_of(hypes),
         draws=draws,
     )
+
+
+def _refuse_unavailable(hypes: Mapping[str, Any], train: bool) -> None:
+    """Settings that would change the data but that nothing reads yet must not be ignored in silence."""
+    noise = hypes.get("noise_setting") or {}
+    if noise.get("add_noise") and noise.get("add_async_noise"):
+        raise ConfigError("noise_setting.add_async_noise: delayed agents are not available yet; set it to false.")
+    if train and (hypes.get("heter") or {}).get("heter_group"):
+        raise ConfigError("heter.heter_group: training by groups of modalities is not available yet; remove the key.")
 
 
 def on_bad_frame(hypes: Mapping[str, Any]) -> str:

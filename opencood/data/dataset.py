@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
 from opencood.data.perturb.pose import PoseNoise
-from opencood.data.readers.opv2v import OPV2VReader
+from opencood.data.readers.base import Reader
 from opencood.data.samples.base import Sample, SampleMaker
 from opencood.errors import DataError
 
@@ -38,7 +38,7 @@ class CooperativeDataset(Dataset):
     def __init__(
         self,
         hypes: Mapping[str, Any],
-        reader: OPV2VReader,
+        reader: Reader,
         maker: SampleMaker,
         *,
         noise: PoseNoise | None = None,

@@ -12,13 +12,14 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from opencood.errors import DataError
 
@@ -121,12 +122,11 @@ def load_index(root: Path, listing: Listing, parse: Callable[[Path], Moment]) ->
 
 
 def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[str]]]]) -> Listing:
-    """Build a listing from (scenario, agent, metadata files) in sorted order."""
+    """Build a listing from (scenario, agent, metadata files), everything in sorted order."""
     tree: dict[str, dict[str, Track]] = {}
     files: list[str] = []
     digest = hashlib.sha256(f"{_FORMAT} {root.resolve()}".encode())
     for scenario, agent, entries in tracks:
-        entries = sorted(entries, key=lambda entry: entry.name)
         stamps = tuple(entry.name.partition(".")[0] for entry in entries)
         tree.setdefault(scenario, {})[agent] = Track(stamps, len(files))
         for entry in entries:
@@ -137,17 +137,26 @@ def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[st
     return Listing(tree, tuple(files), digest.hexdigest())
 
 
-def folders(path: Path) -> Iterator[os.DirEntry[str]]:
-    """Folders inside a folder, sorted by name.
+def entries_of(path: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, sorted by name.
 
     Raises:
         DataError: the folder cannot be read.
     """
     try:
         with os.scandir(path) as entries:
-            yield from sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{path}: cannot be read as a folder ({error.strerror or error}).") from error
+
+
+def folders_of(path: Path) -> list[os.DirEntry[str]]:
+    """Folders inside a folder, sorted by name.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    return [entry for entry in entries_of(path) if entry.is_dir()]
 
 
 def cache_folder() -> Path:
@@ -161,7 +170,8 @@ def _parse_all(
     empty = Moment(np.zeros(6), np.zeros(0, np.int64), np.zeros((0, 8, 3)), np.zeros((0, 6)), np.zeros((0, 3, 3)))
     problems: dict[int, str] = {}
     moments = []
-    for row, name in enumerate(files):
+    shown = tqdm(files, desc=f"Indexing {root}", unit="file", disable=None if len(files) > _ANNOUNCE_AFTER else True)
+    for row, name in enumerate(shown):
         try:
             moments.append(parse(root / name))
         except DataError as error:

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 Assignment = Mapping[str, Mapping[str, str]]
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+_PUBLISHED_TABLES = Path(__file__).resolve().parents[1] / "modality_assign"
 
 
 def is_none(value: Any) -> bool:
@@ -30,7 +31,7 @@ class Roster:
     Attributes:
         ego_modalities: an agent with one of these may be ego.
         modalities: names in ``heter.modality_setting``; agents of another modality take no part.
-        mapping: names of the assignment file to modalities; test only.
+        mapping: names of the assignment file to modalities; empty = names are modalities; test only.
         preference: weight of each modality for collaborators; training only.
         lidar_channels: modality to number of LiDAR channels, where not the full sweep.
         assignment: scenario -> agent -> name; None = drawn at random.
@@ -98,6 +99,8 @@ class Roster:
         return {agent: name for agent, name in given.items() if agent in ids}
 
     def _mapped(self, name: str) -> str:
+        if not self.mapping:
+            return name
         if name not in self.mapping:
             raise ConfigError(f"heter.mapping_dict: no entry for '{name}'.{nearest(name, self.mapping)}")
         return self.mapping[name]
@@ -115,12 +118,15 @@ def build_roster(hypes: Mapping[str, Any], train: bool) -> Roster | None:
     for key in ("ego_modality", "modality_setting"):
         if key not in heter:
             raise ConfigError(f"heter.{key}: missing.")
-    modalities = tuple(heter["modality_setting"])
+    modalities, leading = tuple(heter["modality_setting"]), ego_modalities(heter["ego_modality"])
+    if train and not set(leading) & set(modalities):
+        found = ", ".join(leading)
+        raise ConfigError(f"heter.ego_modality: {found} is not in modality_setting ({', '.join(modalities)}).")
     assignment = None if train else load_assignment(hypes)
     return Roster(
-        ego_modalities=ego_modalities(heter["ego_modality"]),
+        ego_modalities=leading,
         modalities=modalities,
-        mapping=dict(heter.get("mapping_dict") or {name: name for name in modalities}),
+        mapping=dict(heter.get("mapping_dict") or {}),
         preference=dict(heter.get("cav_preference") or {}),
         lidar_channels=dict(heter.get("lidar_channels_dict") or {}),
         assignment=assignment,
@@ -137,7 +143,8 @@ def ego_modalities(value: str | Sequence[str]) -> tuple[str, ...]:
 def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
     """Return the assignment: ``modality_assignment`` of the hypes, else the file ``heter.assignment_path``, else None.
 
-    A relative path is looked up in the working directory, then beside the installed package.
+    A relative path is looked up in the working directory, then beside the installed package, then by its name among the
+    published tables in ``opencood/modality_assign`` (published files name three different folders for them).
 
     Raises:
         ConfigError: the file is missing or no JSON map.
@@ -147,11 +154,12 @@ def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
     path = hypes["heter"].get("assignment_path")
     if is_none(path):
         return None
-    places = [Path(path), _PACKAGE_PARENT / path]
+    places = [Path(path), _PACKAGE_PARENT / path, _PUBLISHED_TABLES / Path(path).name]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise ConfigError(
-            f"heter.assignment_path: no file '{path}' (looked in the working directory and in {_PACKAGE_PARENT}); "
+            f"heter.assignment_path: no file '{path}' (looked in the working directory, in {_PACKAGE_PARENT} and "
+            f"by its name in {_PUBLISHED_TABLES}); "
             "give an existing file, or null for a random assignment."
         )
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Camera, Frame, Objects, PointSource
-from opencood.data.index import Index, Moment, folders, list_tracks, load_index
+from opencood.data.index import Index, Moment, entries_of, folders_of, list_tracks, load_index
 from opencood.data.modality import Roster
 from opencood.data.pcd import read_points
 from opencood.data.plan import AgentRead, FramePlan, Plan, make_plan
@@ -118,12 +118,12 @@ class OPV2VReader:
 
     def _tracks(self) -> Iterator[tuple[str, str, list[os.DirEntry[str]]]]:
         skipped = self.without_cameras if self.settings.cameras else frozenset()
-        for scenario in folders(self.settings.root):
+        for scenario in folders_of(self.settings.root):
             if scenario.name in skipped:
                 continue
             found = False
-            for agent in folders(Path(scenario.path)):
-                stamps = _metadata_files(agent, scenario.name) if _AGENT.match(agent.name) else []
+            for agent in folders_of(Path(scenario.path)):
+                stamps = _metadata_files(Path(agent.path), scenario.name) if _AGENT.match(agent.name) else []
                 if stamps:
                     found = True
                     yield scenario.name, agent.name, stamps
@@ -204,12 +204,11 @@ def _cameras(moment: Moment, stem: Path) -> tuple[Camera, ...]:
     )
 
 
-def _metadata_files(agent: os.DirEntry[str], scenario: str) -> list[os.DirEntry[str]]:
-    with os.scandir(agent.path) as entries:
-        return [
-            entry
-            for entry in entries
-            if entry.name.endswith(".yaml")
-            and "additional" not in entry.name
-            and (scenario, entry.name.removesuffix(".yaml")) not in _EXCLUDED_STAMPS
-        ]
+def _metadata_files(agent: Path, scenario: str) -> list[os.DirEntry[str]]:
+    return [
+        entry
+        for entry in entries_of(agent)
+        if entry.name.endswith(".yaml")
+        and "additional" not in entry.name
+        and (scenario, entry.name.removesuffix(".yaml")) not in _EXCLUDED_STAMPS
+    ]

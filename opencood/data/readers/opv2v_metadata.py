@@ -17,6 +17,8 @@ from opencood.errors import DataError
 from opencood.geometry.boxes import boxes_to_corners_3d
 from opencood.geometry.poses import transform_points, x_to_world
 
+# Half of a published file, and nobody reads it.
+_TRAJECTORY = re.compile(rb"^plan_trajectory:.*?(?=^[^\s-]|\Z)", re.MULTILINE | re.DOTALL)
 _CAMERA = re.compile(r"camera(\d+)$")
 # Corners of a box of full size 2 x 2 x 2: the signs of the half sizes along length, width, height.
 _CORNER_SIGNS = boxes_to_corners_3d(np.array([[0, 0, 0, 2, 2, 2, 0]], np.float64), "lwh")[0].astype(np.float64)
@@ -29,7 +31,7 @@ def parse_metadata(path: Path) -> Moment:
         DataError: the file is missing, no YAML, or lacks a key or a number.
     """
     try:
-        document = yaml.load(path.read_bytes(), Loader=HypesLoader)
+        document = _load(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -43,6 +45,13 @@ def parse_metadata(path: Path) -> Moment:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}: {reason}; is the file complete?") from error
+
+
+def _load(content: bytes) -> Any:
+    try:
+        return yaml.load(_TRAJECTORY.sub(b"", content), Loader=HypesLoader)
+    except yaml.YAMLError:  # an alias may point into the trajectory
+        return yaml.load(content, Loader=HypesLoader)
 
 
 def _moment(document: Mapping[str, Any]) -> Moment:

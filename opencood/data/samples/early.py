@@ -26,6 +26,7 @@ class Early(SampleMaker):
 
     def __init__(self, settings: SampleSettings) -> None:
         super().__init__(settings, homogeneous_inputs(settings))
+        self.inputs.need_lidar("early fusion")
         self.uses_noise = not settings.quirk("early_ignores_noise")
 
     def make(self, frame: Frame, draws: Draws) -> Sample | None:

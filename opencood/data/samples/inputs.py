@@ -115,6 +115,15 @@ class Inputs:
         """The LiDAR inputs by batch key."""
         return {key: sensor for key, sensor in self._by_key.items() if isinstance(sensor, LidarInput)}
 
+    def need_lidar(self, what: str) -> None:
+        """Refuse a configuration without any LiDAR input.
+
+        Raises:
+            ConfigError: there is none; ``what`` needs it.
+        """
+        if not self.lidar_inputs():
+            raise ConfigError(f"input_source: {what} needs points, but no agent has a LiDAR input; add lidar.")
+
     def wants_cloud(self, agent: Agent) -> bool:
         """Whether the agent's cloud must be read."""
         sensors = self._by_modality[self._modality(agent)]

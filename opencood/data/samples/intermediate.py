@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from opencood.config.flavor import flavor_of
 from opencood.data import collate
 from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
 from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
 from opencood.data.samples.inputs import Inputs, Part, check_points, heterogeneous_inputs, homogeneous_inputs
-from opencood.data.samples.labels import label_entry, merged
+from opencood.data.samples.labels import foreground_entry, label_entry, merged
 from opencood.data.samples.scene import Scene, gather, own_cloud, projected
 from opencood.data.samples.settings import SampleSettings
-from opencood.errors import ConfigError
 from opencood.geometry.points import points_in_range
 from opencood.registry import register
 
@@ -57,6 +57,9 @@ class Intermediate(SampleMaker):
         self.single_labels = single_labels
         self.fused_agents = fused_agents
         self.distils = bool(settings.hypes.get("kd_flag"))
+        if self.distils:
+            inputs.need_lidar("kd_flag")
+        self.foreground = flavor_of(settings.hypes) == "codealign"
 
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
         """Return the sample of a frame, or None when no agent has a known modality."""
@@ -79,6 +82,8 @@ class Intermediate(SampleMaker):
             "pairwise_t_matrix": scene.pairwise(settings.max_cav, settings.proj_first),
             "single": [contribution.single for contribution in contributions],
         }
+        if self.foreground:
+            entry |= foreground_entry(truth, settings)
         self._add_clouds(entry, contributions)
         return {EGO: entry}
 
@@ -104,7 +109,11 @@ class Intermediate(SampleMaker):
         return batch
 
     def _labels(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        return collate.labels(entries, self.settings.postprocessor)
+        labels: dict[str, Any] = collate.labels(entries, self.settings.postprocessor)
+        if self.foreground:
+            for key in ("gt_boxes", "foreground_map"):  # lists, because samples differ in their number of boxes
+                labels[key] = [torch.from_numpy(entry[key]) for entry in entries]
+        return labels
 
     def _contribution(self, agent: Agent, scene: Scene, draws: Draws) -> Contribution:
         cloud = in_ego = teacher = None
@@ -144,10 +153,7 @@ class Intermediate(SampleMaker):
 
     @property
     def _teacher_preprocessor(self) -> Any:
-        found = next(iter(self.inputs.lidar_inputs().values()), None)
-        if found is None:
-            raise ConfigError("kd_flag: the teacher needs LiDAR inputs, but no agent has any.")
-        return found.preprocessor
+        return next(iter(self.inputs.lidar_inputs().values())).preprocessor
 
     def _teacher_inputs(self, entries: Sequence[Entry]) -> dict[str, Any]:
         again = self.inputs.collate([part for entry in entries for part in entry["projected"]])

@@ -14,6 +14,7 @@ from opencood.data.images import first_existing, read_picture
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError
 from opencood.geometry.boxes import boxes_to_corners_3d, corners_in_range, corners_to_boxes
+from opencood.geometry.foreground import foreground_cells, foreground_map
 from opencood.geometry.poses import transform_points, x_to_world
 
 _MAP_METRES_PER_PIXEL = 0.39
@@ -112,6 +113,16 @@ def merged(sets: Sequence[BoxSet]) -> BoxSet:
     _, first = np.unique(ids, return_index=True)
     first.sort()
     return BoxSet(ids[first], boxes[first])
+
+
+def foreground_entry(found: BoxSet, settings: SampleSettings) -> dict[str, Any]:
+    """Extra labels of CodeAlign: cells of every box (n, 4) int64 and the map (H, W) uint8 of all of them."""
+    shape = settings.postprocessor.anchors().shape[:2]
+    voxel_size = settings.hypes["preprocess"]["args"]["voxel_size"]
+    cells = foreground_cells(
+        found.boxes, settings.order, settings.anchor_range, voxel_size, shape, swapped_axes=settings.published
+    )
+    return {"gt_boxes": cells, "foreground_map": foreground_map(cells, shape)}
 
 
 def label_entry(found: BoxSet, settings: SampleSettings) -> dict[str, Any]:

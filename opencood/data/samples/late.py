@@ -36,8 +36,7 @@ class Late(SampleMaker):
         """Return one entry (training), or one per agent (testing); None when no agent has a known modality."""
         if self.settings.train:
             return self._training_sample(frame, draws)
-        comm_range = self.settings.comm_range
-        scene = gather(frame, comm_range, self.inputs.takes_part, elect_again=not self.settings.published)
+        scene = gather(frame, self.settings.comm_range, self.inputs.takes_part, elect_again=True)
         if scene is None:
             return None
         return {self._name(agent, scene): self._test_entry(agent, scene, draws) for agent in scene.agents}

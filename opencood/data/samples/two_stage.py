@@ -53,4 +53,6 @@ class TwoStage(Intermediate):
 @register("sample", "intermediate2stage", "Intermediate2stageFusionDataset")
 def intermediate_two_stage(settings: SampleSettings) -> TwoStage:
     """Intermediate fusion of two-stage detectors."""
-    return TwoStage(settings, homogeneous_inputs(settings), single_labels=True)
+    inputs = homogeneous_inputs(settings)
+    inputs.need_lidar("two-stage fusion")
+    return TwoStage(settings, inputs, single_labels=True)
