@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
 from opencood.models.context import Context
 from opencood.models.freezing import Freeze, nothing_frozen
+from opencood.models.links.base import IdentityLink, Link
 from opencood.models.scene import SceneFeatures
 
 # In the order a frame passes them.
 SLOTS = ("encode", "own_head", "link", "levels", "fuse", "shrink", "head", "refine")
 Slot = Literal["encode", "own_head", "link", "levels", "fuse", "shrink", "head", "refine"]
 FuseStage = Callable[[SceneFeatures], SceneFeatures]
+
+
+def plain_link(links: Mapping[str, Any]) -> Link:
+    """The only link there is, or the one that sends maps as they are."""
+    return next(iter(links.values())) if links else IdentityLink()
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Part:
         name: template of its published name in the state dict. ``{m}`` makes one part per modality, ``{pyramid}`` is
             what the flavor calls the pyramid; an empty name puts the module's children at the top by their own names.
         make: builds it, or returns None when the YAML does without it.
-        key: for heads, the published output.
+        key: for heads, the published output. A head with an empty key is given the fused scene instead of its map and
+            returns several outputs by name.
     """
 
     slot: Slot
@@ -50,10 +57,14 @@ class Assembly:
         summary: one line for people.
         parts: in published order; the flow is that of :data:`SLOTS`.
         fuse: joins the modules of the slots ``levels`` and ``fuse``, by slot, to the fuse stage.
+        link: joins the modules of the slot ``link``, by published name, to the link; one module is its own link, none
+            sends maps as they are.
+        probes: functions the link is handed: for each name, the parts of the detector that are run one after the other.
         collaborates: whether agents exchange messages before fuse.
         batch_key: where an agent's sensor data are in the batch.
         args: the keys of ``model.args`` it reads, besides modalities.
         ignores: keys that published files carry although no model reads them.
+        feature_key: output under which the map before the heads is published; empty when it is not.
         freeze: from ``model.args`` and the names of the parts to what does not train.
     """
 
@@ -64,6 +75,9 @@ class Assembly:
     collaborates: bool
     batch_key: str
     args: frozenset[str]
+    link: Callable[[Mapping[str, Any]], Link] = plain_link
+    probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    feature_key: str = ""
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
 
@@ -75,8 +89,18 @@ class Backend:
     fuse: FuseStage
     shrink: nn.Module | None
     heads: Mapping[str, nn.Module]
+    feature_key: str = ""
 
     def detect(self, scene: SceneFeatures) -> dict[str, Any]:
         """The published outputs of the heads for each scene (or agent) of a fused scene."""
         level = scene.map if self.shrink is None else self.shrink(scene.map)
-        return {key: head(level) for key, head in self.heads.items()}
+        outputs: dict[str, Any] = {self.feature_key: level} if self.feature_key else {}
+        return outputs | run_heads(self.heads, scene.with_maps(level))
+
+
+def run_heads(heads: Mapping[str, nn.Module], scene: SceneFeatures) -> dict[str, Any]:
+    """Outputs by name: of a head with a key from the map, of one without from the scene (see :class:`Part`)."""
+    outputs: dict[str, Any] = {}
+    for key, head in heads.items():
+        outputs |= {key: head(scene.map)} if key else head(scene)
+    return outputs

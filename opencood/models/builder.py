@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from opencood.config.flavor import flavor_of
 from opencood.errors import ConfigError, nearest
@@ -29,6 +29,19 @@ class Group:
 
     width: int | None = None
     built: dict[int, nn.Module] = field(default_factory=dict)
+
+
+class Probe:
+    """Parts of a detector as a function of a map, for a link; not a module, so that no part is registered twice."""
+
+    def __init__(self, path: Sequence[nn.Module]) -> None:
+        self._path = tuple(path)
+
+    def __call__(self, level: Tensor) -> Tensor:
+        """Run the parts one after the other."""
+        for part in self._path:
+            level = part(level)
+        return level
 
 
 class AssemblyBuilder:
@@ -64,6 +77,7 @@ def build_detector(row: Assembly, args: Mapping[str, Any], hypes: Mapping[str, A
     groups[SHARED] = _build(row.parts, ctx.carrying(_common_width(groups)), SHARED)
     detector = _join(row, names, groups, extent, _output_names(row, hypes))
     _register_parts(detector, row.parts, groups, PYRAMID_NAMES.get(flavor_of(hypes), "pyramid_backbone"))
+    detector.link.bind({name: Probe([detector.get_submodule(p) for p in path]) for name, path in row.probes.items()})
     detector.freeze = row.freeze(args, [name for name, _ in detector.named_children()])
     return detector.train()
 
@@ -114,15 +128,21 @@ def _join(
     def heads(slot: str, group: str) -> dict[str, nn.Module]:
         return {outputs.get(key := row.parts[i].key, key): module for i, module in of(slot, group).items()}
 
+    def own_or_shared(slot: str, group: str) -> nn.Module | None:
+        """The part of a modality's own backend, or the one all backends share."""
+        own = only(slot, group)
+        return only(slot, SHARED) if own is None else own
+
     def backend(group: str) -> Backend:
-        used = {slot: module for slot in ("levels", "fuse") if (module := only(slot, group)) is not None}
-        return Backend(row.fuse(used), only("shrink", group), heads("head", group))
+        used = {slot: module for slot in ("levels", "fuse") if (module := own_or_shared(slot, group)) is not None}
+        return Backend(row.fuse(used), own_or_shared("shrink", group), heads("head", group), row.feature_key)
 
     owners = [name for name in groups if heads("head", name)]
+    link = row.link({row.parts[i].name.format(m=m): part for m in groups for i, part in of("link", m).items()})
     return Detector(
         row,
         chains={m: list(of("encode", m).values()) for m in names},
-        link=only("link", SHARED),
+        link=link,
         backends={name: backend(name) for name in owners},
         own_heads=heads("own_head", SHARED),
         extent=extent,
@@ -152,8 +172,18 @@ def _register_run(detector: Detector, run: list[tuple[int, Part]], groups: Mappi
 
 
 def _register(detector: Detector, name: str, module: nn.Module) -> None:
-    for child_name, child in [(name, module)] if name else module.named_children():
-        detector.add_module(child_name, child)
+    """Put a part under its name, in which dots make containers; without a name its children come to the top."""
+    if not name:
+        for child_name, child in module.named_children():
+            detector.add_module(child_name, child)
+        return
+    *containers, leaf = name.split(".")
+    parent: nn.Module = detector
+    for container in containers:
+        if container not in dict(parent.named_children()):
+            parent.add_module(container, nn.Module())
+        parent = parent.get_submodule(container)
+    parent.add_module(leaf, module)
 
 
 def _output_names(row: Assembly, hypes: Mapping[str, Any]) -> Mapping[str, str]:

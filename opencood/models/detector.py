@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from opencood.communication import Channel, Message
 from opencood.errors import ConfigError, DataError
-from opencood.models.assembly import Assembly, Backend
+from opencood.models.assembly import Assembly, Backend, run_heads
 from opencood.models.freezing import Freeze
-from opencood.models.links.base import IdentityLink, Link
+from opencood.models.links.base import Link
 from opencood.models.scene import SceneFeatures
 
 SHARED = "shared"
+# Extra outputs that stages hand to later stages but nobody publishes start with this.
+PRIVATE = "_"
 
 
 class Detector(nn.Module):
@@ -30,7 +32,7 @@ class Detector(nn.Module):
         self,
         assembly: Assembly,
         chains: Mapping[str, Sequence[nn.Module]],
-        link: nn.Module | None,
+        link: Link,
         backends: Mapping[str, Backend],
         own_heads: Mapping[str, nn.Module],
         extent: tuple[float, float] | None,
@@ -43,7 +45,7 @@ class Detector(nn.Module):
         self.freeze = Freeze()
         # The parts are registered under their published names by the builder; these mappings only say who does what.
         self._chains = {m: tuple(chain) for m, chain in chains.items()}
-        self._link = (link if link is not None else IdentityLink(),)
+        self._link = (link,)
         self._backends = dict(backends)
         self._own_heads = dict(own_heads)
         self._refine = (refine,)
@@ -56,7 +58,7 @@ class Detector(nn.Module):
     @property
     def link(self) -> Link:
         """How the agents of this detector talk."""
-        return self._link[0]  # type: ignore[return-value]
+        return self._link[0]
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """From the batch dict (spec data.md 7) to the published outputs (spec models.md 4.1).
@@ -71,7 +73,9 @@ class Detector(nn.Module):
         fused = backend.fuse(scene)
         outputs = {**fused.aux, **backend.detect(fused)}
         (refine,) = self._refine
-        return outputs if refine is None else refine(outputs, fused)
+        if refine is not None:
+            outputs = refine(outputs, fused)
+        return {key: value for key, value in outputs.items() if not key.startswith(PRIVATE)}
 
     # --- encode ----------------------------------------------------------------------------------
 
@@ -88,8 +92,8 @@ class Detector(nn.Module):
             maps.append(level)
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
         level = _in_agent_order(maps, list(present), names)
-        aux.update({key: head(level) for key, head in self._own_heads.items()})
-        return self._scene(batch, level, names or tuple(m for m in present if m != SHARED) * len(level), aux)
+        scene = self._scene(batch, level, names or tuple(m for m in present if m != SHARED) * len(level), aux)
+        return scene.with_maps(level, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
         if SHARED in self._chains:
@@ -126,37 +130,51 @@ class Detector(nn.Module):
 
     def exchange(self, scene: SceneFeatures) -> SceneFeatures:
         """Every agent sends to its ego; the scene as it arrives there."""
+        egos = scene.of_egos()
         if self.channel is None or self.training:
-            messages: list[Message] = [self.link.send(scene)]
+            messages: list[Message] = [self.link.send(scene, self.link.request(egos))]
             target = scene
         else:
             arrived = self._transmit(scene, self.channel)
             messages = [message for message in arrived if message is not None]
             target = scene.select([message is not None for message in arrived])
-        return target.with_maps(self.link.receive(messages, scene.of_egos(), target.layout()))
+        received = self.link.receive(messages, egos, target.layout())
+        return received.with_maps(*received.maps, **scene.aux)
 
     def _transmit(self, scene: SceneFeatures, channel: Channel) -> list[Message | None]:
         """What arrives of each agent's message; an ego hears itself without a channel."""
         of_scene, slot = (places.tolist() for places in scene.places)
         arrived: list[Message | None] = []
+        request: Message | None = None
         for row in range(scene.agents):
-            message = self.link.send(scene.alone(row))
-            if slot[row]:
-                arrived.append(channel.transmit(message, slot[row], 0, of_scene[row]))
+            agent, number = scene.alone(row), of_scene[row]
+            if slot[row] == 0:
+                request = self.link.request(agent)
+                arrived.append(self.link.send(agent, request))
             else:
-                arrived.append(message)
+                arrived.append(self._hear(channel, agent, request, slot[row], number))
         return arrived
+
+    def _hear(
+        self, channel: Channel, agent: SceneFeatures, request: Message | None, slot: int, scene: int
+    ) -> Message | None:
+        """What arrives of one agent, which answers nothing when it takes no part or the request did not reach it."""
+        if not channel.takes_part(slot):
+            return None
+        if request is not None and (request := channel.transmit(request, 0, slot, scene)) is None:
+            return None
+        return channel.transmit(self.link.send(agent, request), slot, 0, scene)
 
     # --- detect ----------------------------------------------------------------------------------
 
     def _backend_of(self, scene: SceneFeatures) -> Backend:
-        """The shared backend, or that of the one modality the batch holds."""
+        """The shared backend, or that of the modality of the egos."""
         if SHARED in self._backends:
             return self._backends[SHARED]
-        names = sorted(set(scene.modality))
+        names = sorted({scene.modality[row] for row in scene.egos})
         if len(names) != 1:
             raise DataError(
-                f"{self.assembly.name} has its own heads for every modality, so a batch holds one modality, not "
+                f"{self.assembly.name} has its own heads for every modality, so all egos of a batch are of one, not "
                 f"{', '.join(names)}."
             )
         return self._backends[names[0]]

@@ -123,6 +123,11 @@ def fusion(ctx: Context) -> nn.Module:
     return REGISTRY.build("fusion", method, _fusion_args(ctx, method), where=_fusion_where(ctx, method))
 
 
+def disconet(ctx: Context) -> nn.Module:
+    """DiscoNet's fusion at the width that arrives."""
+    return REGISTRY.build("fusion", "disconet", {"feat_dim": ctx.width})
+
+
 def fusion_per_level(ctx: Context) -> nn.Module:
     """One ``fusion_method`` per level; a list argument holds one value per level."""
     method = ctx.need("fusion_method")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from opencood.geometry.warp import normalize_pairwise, warp
 
@@ -81,9 +82,9 @@ class SceneFeatures:
 
     def pad(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """Regroup (N, ...) to (B, L', ...), empty slots filled; gradients flow through."""
-        scene, slot = self.places
-        padded = values.new_full((*self.presence.shape, *values.shape[1:]), fill)
-        return padded.index_put((scene.to(values.device), slot.to(values.device)), values)
+        if len(set(self.record_len)) == 1:
+            return values.unflatten(0, (len(self.record_len), -1))
+        return pad_sequence(values.split(list(self.record_len)), batch_first=True, padding_value=fill)
 
     def to_ego(self, values: Tensor, align_corners: bool = False) -> Tensor:
         """Warp every agent's map (N, C, H, W) into the frame of its ego (spec models.md 3.1)."""

@@ -38,12 +38,17 @@ class IdentityAligner(nn.Identity):
         super().__init__()
 
 
+def layer_scale(dim: int) -> nn.Parameter:
+    """A factor per channel that starts so small that its branch is nearly silent."""
+    return nn.Parameter(torch.full((dim,), 1e-6))
+
+
 class ConvNeXtBlock(nn.Module):
     """x + gamma * Linear(GELU(Linear(LayerNorm(depthwise convolution of x)))), channels last in between."""
 
     def __init__(self, dim: int, kernel_size: int = 7) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((dim,), 1e-6))
+        self.gamma = layer_scale(dim)
         self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pwconv1 = nn.Linear(dim, 4 * dim)

@@ -61,8 +61,8 @@ class BaseBEVBackbone(nn.Module):
 
 def _stage(in_channels: int, channels: int, stride: int, extra_layers: int) -> nn.Sequential:
     layers: list[nn.Module] = [
-        nn.ZeroPad2d(1),
-        nn.Conv2d(in_channels, channels, 3, stride=stride, bias=False),
+        nn.Identity(),  # the published index of the zero padding, which the convolution does without a copy
+        nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False),
         norm(channels),
         nn.ReLU(),
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +17,27 @@ class Link(nn.Module):
 
     A link may read *probes* of the detector: named functions from a map to a map, such as the confidence by
     ``cls_head``. The assembly says which, the builder hands them over once with :meth:`bind`.
+
+    Attributes:
+        leaks: what ``receive`` uses of other agents although nobody sent it, in words for reports; honest links have
+            none.
     """
 
-    def bind(self, probes: Mapping[str, Any]) -> None:
-        """Take the probes this link asked for. The plain links ask for none."""
+    leaks: ClassVar[tuple[str, ...]] = ()
 
-    def send(self, own: SceneFeatures, request: Mapping[str, Any] | None = None) -> Message:
-        """The message of the agents in ``own``: what each of them can make of its own features.
+    def bind(self, probes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+        """Take the probes of the assembly. The plain links use none."""
 
-        ``request`` is what the receiver asked for beforehand (a target modality, a query); None when nothing was asked.
-        """
+    def request(self, ego: SceneFeatures) -> Message | None:
+        """What the egos ask for before anybody sends (a target modality, a query map); None when nothing is asked."""
+        return None
+
+    def send(self, own: SceneFeatures, request: Message | None = None) -> Message:
+        """The message of the agents in ``own``: what each of them can make of its own features and the request."""
         raise NotImplementedError
 
-    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> Tensor:
-        """Features (N, C, H, W) of all agents of ``target`` from their messages.
+    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
+        """``target`` filled with what its agents' messages say, and with the extra outputs of the link.
 
         Args:
             messages: in the order of ``target``'s agents, each of one or several agents, the egos' own among them.
@@ -43,13 +50,13 @@ class Link(nn.Module):
 class IdentityLink(Link):
     """Sends the map as it is."""
 
-    def send(self, own: SceneFeatures, request: Mapping[str, Any] | None = None) -> Message:
+    def send(self, own: SceneFeatures, request: Message | None = None) -> Message:
         """The map (n, C, H, W)."""
         return Message({"map": own.map})
 
-    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> Tensor:
+    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
         """The maps one after the other."""
-        return joined(messages, "map")
+        return target.with_maps(joined(messages, "map"))
 
 
 def joined(messages: Sequence[Message], name: str) -> Tensor:

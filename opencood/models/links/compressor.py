@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -40,13 +39,13 @@ class NaiveCompressor(Link):
         )
         self.in_channels = self.out_channels = input_dim
 
-    def send(self, own: SceneFeatures, request: Mapping[str, Any] | None = None) -> Message:
+    def send(self, own: SceneFeatures, request: Message | None = None) -> Message:
         """The narrow map (n, C / ratio, H, W)."""
         return Message({"map": self.encoder(own.map)})
 
-    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> Tensor:
+    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
         """The widened maps (N, C, H, W)."""
-        return self.decoder(joined(messages, "map"))
+        return target.with_maps(self.decoder(joined(messages, "map")))
 
     def forward(self, x: Tensor) -> Tensor:
         """There and back, (N, C, H, W)."""

@@ -63,6 +63,23 @@ MODELS: dict[str, dict[str, Any]] = {
     | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "max", "compression": 4}
     | HEADS,
 }
+V2XVIT = {
+    "depth": 1,
+    "num_blocks": 1,
+    "cav_att_config": {"dim": 24, "use_hetero": True, "heads": 2, "dim_head": 4, "dropout": 0.3},
+    "pwindow_att_config": {"dim": 24, "heads": [2, 1, 1], "dim_head": [4, 4, 4], "window_size": [2, 4, 8]}
+    | {"relative_pos_embedding": True, "fusion_method": "split_attn", "dropout": 0.3},
+    "feed_forward": {"mlp_dim": 24, "dropout": 0.3},
+}
+# Arguments of every fusion for a map of 24 channels and 16 x 16 cells.
+FUSIONS: dict[str, Any] = {
+    "max": {},
+    "disconet": {"feat_dim": 24},
+    "v2vnet": {"in_channels": 24, "num_iteration": 2, "conv_gru": {"num_layers": 1, "kernel_size": [[3, 3]]}},
+    "where2comm": 24,
+    "cobevt": {"input_dim": 24, "mlp_dim": 24, "agent_size": 4, "window_size": 4, "dim_head": 12, "depth": 1},
+    "v2xvit": {"transformer": {"encoder": V2XVIT}},
+}
 COLLABORATIVE = [name for name in MODELS if "collab" in name or "baseline" in name]
 
 

@@ -90,8 +90,8 @@ def test_every_row_says_what_it_is():
 def test_a_user_class_is_found_by_its_module_name(tmp_path, monkeypatch):
     import opencood.models as package
 
-    source = "from torch import nn\n\n\nclass MyOwnModel(nn.Module):\n    def __init__(self, args):\n        super().__init__()\n"
-    (tmp_path / "my_own_model.py").write_text(source)
+    source = ["from torch import nn", "class MyOwnModel(nn.Module):", "    def __init__(self, args):"]
+    (tmp_path / "my_own_model.py").write_text("\n".join([*source, "        super().__init__()"]))
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     model = build_model({"model": {"core_method": "my_own_model", "args": dict(HEADS)}, "flavor": "heal"})
     assert type(model).__name__ == "MyOwnModel"

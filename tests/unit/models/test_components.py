@@ -2,16 +2,20 @@
 
 import pytest
 import torch
-from model_samples import PILLARS, cloud
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_samples import FUSIONS, PILLARS, cloud
 
+from opencood.errors import ConfigError
+from opencood.geometry.warp import normalize_pairwise, warp
 from opencood.models.backbones.crop import CenterFit
 from opencood.models.diagnostics import first_nonfinite_module
 from opencood.models.fusion.attention import AttFusion
 from opencood.models.fusion.base import over_agents
 from opencood.models.fusion.maximum import MaxFusion
 from opencood.models.fusion.pyramid import PyramidFusion
+from opencood.models.fusion.transformer import from_windows, to_windows
+from opencood.models.fusion.v2xvit_attention import HeteroAgentAttention
 from opencood.models.scene import SceneFeatures
 from opencood.registry import REGISTRY
 
@@ -49,6 +53,72 @@ def test_attention_equals_a_loop(record_len):
         weights = torch.softmax((maps[:1] * maps).sum(1, keepdim=True) / 6**0.5, dim=0)
         fused.append((weights * maps).sum(0))
     assert torch.allclose(AttFusion(6)(batch), torch.stack(fused), atol=1e-6)
+
+
+def test_agent_types_choose_projections_and_relations():
+    attention = HeteroAgentAttention(6, heads=2, dim_head=3, dropout=0.0)
+    x = torch.randn(2, 3, 2, 2, 6)
+    kinds = torch.tensor([[0, 1, 1], [1, 0, 0]])
+    absent = torch.tensor([[False, False, True], [False, False, False]])
+    out = torch.zeros_like(x)
+    for b, i in ((b, i) for b in range(2) for i in range(3)):
+        others = [j for j in range(3) if not absent[b, j]]
+        t = kinds[b].tolist()
+        query = attention.q_linears[t[i]](x[b, i]).unflatten(-1, (2, 3))
+        logits, values = [], []
+        for j in others:
+            relation = 2 * t[i] + t[j]
+            key = attention.k_linears[t[j]](x[b, j]).unflatten(-1, (2, 3))
+            value = attention.v_linears[t[j]](x[b, j]).unflatten(-1, (2, 3))
+            logits.append(torch.einsum("xymp,mpq,xymq->xym", query, attention.relation_att[relation], key) / 3**0.5)
+            values.append(torch.einsum("xymp,mpc->xymc", value, attention.relation_msg[relation]))
+        weights = torch.stack(logits).softmax(0)
+        heard = (weights[..., None] * torch.stack(values)).sum(0)
+        out[b, i] = attention.a_linears[t[i]](heard.flatten(-2))
+    assert torch.allclose(attention(x, absent, kinds), out, atol=1e-6)
+    assert torch.allclose(attention(x, absent, torch.zeros(2, 3, dtype=torch.long)), attention(x, absent), atol=1e-6)
+
+
+@pytest.mark.parametrize("dilated", [False, True])
+def test_windows_are_undone(dilated):
+    x = torch.randn(2, 3, 8, 12, 5)
+    tokens = to_windows(x, 4, dilated)
+    assert tokens.shape == (2, 2, 3, 3, 16, 5)
+    assert torch.equal(from_windows(tokens, 4, dilated), x)
+    corner = x[0, 0, ::2, ::3] if dilated else x[0, 0, :4, :4]
+    assert torch.equal(tokens[0, 0, 0, 0], corner.reshape(16, 5))
+    with pytest.raises(ConfigError, match="8 x 12.*windows of 5"):
+        to_windows(x, 5)
+
+
+@pytest.mark.parametrize("operator", ["avg", "max"])
+def test_v2vnet_equals_a_loop_over_pairs(operator):
+    net = REGISTRY.build("fusion", "v2vnet", FUSIONS["v2vnet"] | {"in_channels": 6, "agg_operator": operator}).eval()
+    batch = scene((2, 3))
+    states = list(batch.map.split([2, 3]))
+    affine = normalize_pairwise(batch.pairwise, *batch.extent).float()
+    for _ in range(net.rounds):
+        states = [_round(net, maps, affine[b]) for b, maps in enumerate(states)]
+    expected = torch.stack([net.mlp(maps[0].permute(1, 2, 0)).permute(2, 0, 1) for maps in states])
+    assert torch.allclose(net(batch), expected, atol=1e-5)
+
+
+def _round(net, maps, affine):
+    """What every agent of one scene knows after one more round, agent by agent and pair by pair."""
+    known = []
+    for i, own in enumerate(maps):
+        messages = []
+        for j, other in enumerate(maps):
+            heard = warp(other[None], affine[i, j][None])
+            seen = warp(torch.ones_like(other[None, :1]), affine[i, j][None])
+            messages.append(net.msg_cnn(torch.cat([heard, own[None]], dim=1)) * seen)
+        joint = torch.stack(messages)
+        joint = joint.amax(0) if net.largest else joint.mean(0)
+        cell = net.conv_gru.cell_list[0]
+        inputs = torch.cat([own[None], joint, torch.zeros_like(joint)], dim=1)
+        update = cell.conv_gates(inputs).sigmoid()[:, 6:]
+        known.append(update * cell.conv_can(inputs).tanh())
+    return torch.cat(known)
 
 
 def test_gradients_stay_finite_where_nobody_is():

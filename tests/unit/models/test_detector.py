@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from model_samples import COLLABORATIVE, MODELS, batch, cloud, hypes
+from model_samples import COLLABORATIVE, FUSIONS, MODELS, batch, cloud, hypes
 
 from opencood.errors import DataError
 from opencood.models.build import build_model
@@ -21,6 +21,15 @@ def test_forward_and_backward(name):
     sum(outputs[key].square().mean() for key in ("cls_preds", "reg_preds", "dir_preds")).backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert grads and all(torch.isfinite(g).all() for g in grads)
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+def test_every_fusion_trains(method):
+    model = build_model(hypes("heter_model_baseline", **{"fusion_method": method, method: FUSIONS[method]}))
+    model(batch("heter_model_baseline"))["reg_preds"].square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    silent = [name for name, p in model.named_parameters() if p.grad is None and "prior_feed" not in name]
+    assert all("head" in name or "_linears.1" in name for name in silent), silent
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from model_samples import COLLABORATIVE, batch, cloud, hypes
+from model_samples import COLLABORATIVE, FUSIONS, batch, cloud, hypes
 
 from opencood.communication import Channel, encode
 from opencood.models.build import build_model
 
 COMPRESSED = {"compressor": {"input_dim": 24, "compress_ratio": 4}}
 CASES = [(name, {}) for name in COLLABORATIVE] + [("heter_model_baseline", COMPRESSED)]
+CASES += [("heter_model_baseline", {"fusion_method": method, method: args}) for method, args in FUSIONS.items()]
 pytestmark = pytest.mark.parametrize(("name", "changes"), CASES)
 
 
