@@ -131,7 +131,7 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
 
 
 def continue_run(trainer: Trainer, run_dir: Path) -> None:
-    """Load what the folder holds: ``last.ckpt`` with everything, else the weights of the published rule, else nothing."""
+    """Load what the folder holds: ``last.ckpt`` with everything, else weights by the published rule, else nothing."""
     if trainer.resume():
         at = trainer.progress
         log.info("%s: resuming at epoch %d, batch %d", run_dir / LAST, at.epoch + 1, at.step + 1)

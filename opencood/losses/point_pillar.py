@@ -19,7 +19,7 @@ from opencood.losses.reading import count_samples, in_full_precision, number, re
 from opencood.registry import register
 
 
-@register("loss", "point_pillar_loss", ignores=["iou"])
+@register("loss", "point_pillar_loss", ignores=["depth", "iou"])
 class PointPillarLoss(Loss):
     """Focal classification, sine smooth-L1 regression, direction bins.
 

@@ -73,6 +73,7 @@ class Journal:
             desc=f"epoch {epoch + 1}/{self.epochs}",
             unit=" samples",
             dynamic_ncols=True,
+            mininterval=0.5,
         )
 
     def step(self, epoch: int, index: int, batches: int, samples: int, report: Mapping[str, Any], rate: float) -> None:
