@@ -168,6 +168,8 @@ def _play(plan: ScenarioPlan, out: Path, format_name: str, preset_name: str) -> 
 
 def _adjusted(preset: Preset, options: SimulationOptions) -> Preset:
     """The preset with the options' numbers."""
+    if options.seed < 0:
+        raise ConfigError(f"--seed: expected 0 or more, got {options.seed}.")
     if options.jobs < 1:
         raise ConfigError(f"--jobs: expected at least 1, got {options.jobs}.")
     if options.scenarios is not None:

@@ -56,12 +56,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers of "20" or "20,4,10"; argparse reports a ValueError with the name of the option."""
     return tuple(int(number) for number in text.split(","))
 
 
 def _interval(text: str) -> tuple[int, int]:
-    low, _, high = text.partition("-")
-    return int(low), int(high or low)
+    """Both ends of "2-5" or "3"."""
+    low, dash, high = text.partition("-")
+    return int(low), int(high if dash else low)
 
 
 if __name__ == "__main__":

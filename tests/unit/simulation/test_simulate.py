@@ -1,0 +1,123 @@
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from opencood.errors import ConfigError, StorageError
+from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
+from opencood.tools.simulate import main
+
+TINY = {"preset": "mini", "scenarios": (1, 1, 1), "frames": 1}
+
+
+def tree_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def test_the_seed_is_the_content_whatever_the_number_of_processes(tmp_path):
+    options = SimulationOptions(tmp_path / "a", **TINY, rsu=True)
+    one = simulate(options)
+    two = simulate(replace(options, out=tmp_path / "b", jobs=2))
+    other = simulate(replace(options, out=tmp_path / "c", seed=1))
+
+    assert one.digest == two.digest != other.digest
+    assert tree_digest(tmp_path / "a") == tree_digest(tmp_path / "b") != tree_digest(tmp_path / "c")
+
+
+def test_options_shape_the_data_set(tmp_path):
+    report = simulate(
+        SimulationOptions(tmp_path, "mini", scenarios=(2,), frames=3, agents=(3, 3), rsu=True, beams=16, stats=True)
+    )
+
+    assert report.frames == {"train": 6, "validate": 3, "test": 6}
+    assert report.statistics is not None and report.statistics.frames == 6
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert manifest["digest"] == report.digest and manifest["settings"]["lidar"]["beams"] == 16
+    assert len({scenario["world"] for scenario in manifest["scenarios"]}) == 5
+    for scenario in manifest["scenarios"]:
+        assert len(scenario["agents"]) == 4 and "-1" in scenario["agents"]
+        agent = tmp_path / scenario["split"] / scenario["name"] / scenario["agents"][0]
+        assert len(list(agent.glob("*.pcd"))) == 3
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"train", "validate", "test"}
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    options = SimulationOptions(tmp_path, **TINY)
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+
+    with pytest.raises(StorageError, match="--overwrite"):
+        simulate(options)
+    with pytest.raises(StorageError, match="not a simulated data set"):
+        simulate(replace(options, overwrite=True))
+    assert precious.read_text() == "mine"
+
+
+def test_overwrite_replaces_an_earlier_simulation(tmp_path):
+    options = SimulationOptions(tmp_path, **TINY)
+    first = simulate(options)
+    (tmp_path / "notes.txt").write_text("keep me")
+    stale = tmp_path / "train" / "2021_01_01_00_00_00"
+    stale.mkdir()
+
+    second = simulate(replace(options, overwrite=True))
+    assert first.digest == second.digest
+    assert not stale.exists() and (tmp_path / "notes.txt").exists()
+
+
+def test_a_simulation_that_was_killed_can_be_overwritten(tmp_path):
+    (tmp_path / ".partial" / "train--x").mkdir(parents=True)
+    report = simulate(SimulationOptions(tmp_path, **TINY, overwrite=True))
+    assert report.frames["train"] == 1 and not (tmp_path / ".partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"preset": "smal"}, "Did you mean 'small'"),
+        ({"format": "opv2"}, "Did you mean 'opv2v'"),
+        ({"agents": (0, 2)}, "--agents"),
+        ({"agents": (3, 2)}, "--agents"),
+        ({"frames": 0}, "--frames"),
+        ({"scenarios": (1, 2)}, "--scenarios"),
+        ({"scenarios": (0,)}, "--scenarios"),
+        ({"scenarios": (0, 0, 0)}, "--scenarios"),
+        ({"beams": 17}, "--beams"),
+        ({"jobs": 0}, "--jobs"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(tmp_path, wrong, message):
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match=message):
+        simulate(SimulationOptions(**{"out": out, **TINY, **wrong}))
+    assert not out.exists()
+
+
+def test_an_unwritable_place_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        simulate(SimulationOptions(tmp_path / "file" / "out", **TINY))
+
+
+def test_command_line(tmp_path, capsys):
+    main(
+        ["--out", str(tmp_path / "d"), "--preset", "mini", "--scenarios", "1,0,1", "--frames", "2",
+         "--agents", "2-3", "--seed", "5", "--format", "opv2v", "--stats"]
+    )  # fmt: skip
+
+    printed = capsys.readouterr().out
+    assert "frames train 2, validate 0, test 2" in printed
+    assert "from others" in printed and "content digest" in printed
+
+
+@pytest.mark.parametrize("option", [["--agents", "many"], ["--agents", "2-"], ["--scenarios", "1,x"]])
+def test_command_line_explains_its_notation(tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), *option])
+    assert option[0] in capsys.readouterr().err
