@@ -87,7 +87,7 @@ def run_compressor(case: Case, build: Mapping[str, Any]) -> Results:
     scene = SceneFeatures((case.tensor("x"),), (len(case.tensor("x")),))
     with torch.no_grad():
         message: Message = link.send(scene)
-        return {"y": link.receive([message], scene, scene.layout())}
+        return {"y": link.receive([message], scene, scene.layout()).map}
 
 
 # --- fusion -------------------------------------------------------------------------------------
