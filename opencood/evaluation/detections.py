@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,24 @@ class DetectionSet:
         sizes = [frame.message_bytes for frame in self.frames if frame.message_bytes is not None]
         return sum(sizes) * 8 / 1e6 / len(sizes) if sizes else None
 
+    def against(self, other: DetectionSet) -> DetectionSet:
+        """The same detections with the ground truth of another run over the same frames.
+
+        Published samples differ in it: late fusion lists what lies in the range of the agent that sees it, the others
+        what lies in the ego's. A comparison between methods needs one truth for all.
+
+        Raises:
+            DataError: the runs do not hold the same frames in the same order.
+        """
+        if [frame.name for frame in self.frames] != [frame.name for frame in other.frames]:
+            raise DataError("detections: the two runs hold different frames, so they cannot share a ground truth.")
+        pairs = zip(self.frames, other.frames, strict=True)
+        return replace(self, frames=tuple(replace(one, ground_truth=two.ground_truth) for one, two in pairs))
+
     def save(self, path: str | Path) -> Path:
         """Write one ``.npz`` without pickled objects, atomically."""
         unmetered = -1
-        arrays = {
+        arrays: dict[str, Any] = {
             "boxes": _stack(frame.boxes for frame in self.frames),
             "scores": np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in self.frames)]),
             "box_counts": np.array([len(frame.boxes) for frame in self.frames], np.int64),

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import yaml
@@ -14,7 +14,7 @@ import yaml
 from opencood.errors import DataError, StorageError
 
 
-def write_atomically(path: Path, fill: Callable[[BinaryIO], Any]) -> Path:
+def write_atomically(path: Path, fill: Callable[[IO[bytes]], Any]) -> Path:
     """Let ``fill`` write into a temporary file beside ``path``, then put it in place in one step.
 
     Raises:

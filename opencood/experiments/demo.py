@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from opencood.config.flavor import SHIPPED
+from opencood.config.loader import load_yaml
 from opencood.errors import ConfigError, nearest
 from opencood.evaluation.bootstrap import Interval, difference_interval
 from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.files import write_text, write_yaml
 from opencood.evaluation.report import GLOBAL_SORT, THRESHOLDS, Report, evaluate, match_all
 from opencood.evaluation.tables import markdown_table, text_table
+from opencood.experiments.continued import prepare_continued_run
 from opencood.experiments.demo_pictures import draw_demo_pictures
 from opencood.experiments.inference import InferenceOptions, run_inference
 from opencood.experiments.simulate import SimulationOptions, simulate
@@ -50,6 +53,15 @@ ROWS = (
     Row("early", "early", "early"),
     Row("intermediate", "intermediate", "intermediate"),
 )
+ALONE, TOGETHER = ROWS[0].label, ROWS[-1].label
+# What the parts of the single-agent detector are called in the detector with modalities.
+RENAMES = {
+    "intermediate": {
+        "pillar_vfe.*": "encoder_m1.pillar_vfe.*",
+        "backbone.*": "backbone_m1.*",
+        "shrink_conv.*": "shrinker_m1.*",
+    }
+}
 DETECTORS = tuple(dict.fromkeys(row.detector for row in ROWS))
 
 
@@ -126,14 +138,16 @@ def run_demo(out: Path, preset: str = "demo", fresh: bool = False, device: str =
     for detector in DETECTORS:
         changes = demo_hypes(detector, data, chosen)
         inputs = [changes, (HYPES / f"{detector}.yaml").read_text(), device]
-        journal.run(f"train {detector}", inputs, lambda d=detector, c=changes: _train(out, d, c, device))
+        journal.run(f"train {detector}", inputs, partial(_train, out, detector, changes, device))
     for row in ROWS:
-        journal.run(f"evaluate {row.label}", [chosen.vis_interval], lambda r=row: _evaluate(out, r, chosen, device))
-    reports = {row.label: _report(out, row, journal) for row in ROWS}
-    drawn = journal.run("pictures", "comparison", lambda: {"files": _draw(out, reports)})
+        journal.run(f"evaluate {row.label}", [chosen.vis_interval], partial(_evaluate, out, row, chosen, device))
+    found = load_rows(out)
+    reports = {row.label: _report(row, found[row.label], journal) for row in ROWS}
+    run_dir = out / "runs" / ROWS[-1].detector
+    drawn = journal.run("pictures", None, lambda: {"files": draw_demo_pictures(out, reports, found, run_dir)})
     result = DemoResult(
         reports=reports,
-        gain=_gain(out, chosen.resamples),
+        gain=_gain(found, chosen.resamples),
         pictures=tuple(map(Path, drawn["files"])),
         seconds={name: record.seconds for name, record in journal.records.items()},
     )
@@ -169,9 +183,15 @@ def _simulate(data: Path, preset: DemoPreset) -> Facts:
 
 
 def _train(out: Path, detector: str, changes: Mapping[str, Any], device: str) -> Facts:
+    """Train a detector in ``runs/<detector>``; all but the first continue from its weights, as staged training does."""
     hypes_file = write_yaml(out / "hypes" / f"{detector}.yaml", dict(changes))
-    run_dir = run_training(hypes_file, None, TrainingOptions(run_dir=out / "runs" / detector, device=device))
-    return {"run_dir": str(run_dir)}
+    folder = out / "runs" / detector
+    if detector == DETECTORS[0]:
+        run_training(hypes_file, None, TrainingOptions(run_dir=folder, device=device))
+    else:
+        prepare_continued_run(folder, load_yaml(hypes_file), out / "runs" / DETECTORS[0], RENAMES.get(detector, {}))
+        run_training(None, folder, TrainingOptions(device=device))
+    return {"run_dir": str(folder)}
 
 
 def _evaluate(out: Path, row: Row, preset: DemoPreset, device: str) -> Facts:
@@ -186,18 +206,19 @@ def _evaluate(out: Path, row: Row, preset: DemoPreset, device: str) -> Facts:
     return {"frames_per_second": run_inference(options).frames_per_second}
 
 
-def _report(out: Path, row: Row, journal: Journal) -> Report:
+def load_rows(out: Path) -> dict[str, DetectionSet]:
+    """The detections of all rows by label, compared with the same objects: those any agent lists in the ego's range."""
+    found = {row.label: DetectionSet.load(detections_file(out, row)) for row in ROWS}
+    return {label: detections.against(found[TOGETHER]) for label, detections in found.items()}
+
+
+def _report(row: Row, detections: DetectionSet, journal: Journal) -> Report:
     speed = journal.records[f"evaluate {row.label}"].facts["frames_per_second"]
-    return evaluate(DetectionSet.load(detections_file(out, row)), variant=GLOBAL_SORT, frames_per_second=speed)
+    return evaluate(detections, variant=GLOBAL_SORT, frames_per_second=speed)
 
 
-def _draw(out: Path, reports: Mapping[str, Report]) -> list[str]:
-    detections = {row.label: detections_file(out, row) for row in ROWS}
-    return draw_demo_pictures(out, reports, detections, run_dir=out / "runs" / ROWS[-1].detector)
-
-
-def _gain(out: Path, resamples: int) -> Interval:
-    alone, together = (match_all(DetectionSet.load(detections_file(out, row))) for row in (ROWS[0], ROWS[-1]))
+def _gain(found: Mapping[str, DetectionSet], resamples: int) -> Interval:
+    alone, together = (match_all(found[label]) for label in (ALONE, TOGETHER))
     return difference_interval(together, alone, 0.5, np.random.default_rng(SEED), resamples)
 
 

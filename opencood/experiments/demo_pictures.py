@@ -18,19 +18,19 @@ from opencood.visualization.charts import draw_ap_bars
 
 
 def draw_demo_pictures(
-    out: Path, reports: Mapping[str, Report], detections: Mapping[str, Path], run_dir: Path
+    out: Path, reports: Mapping[str, Report], found: Mapping[str, DetectionSet], run_dir: Path
 ) -> list[str]:
     """Draw ``comparison.png`` and ``ap.png``; returns their paths and those of the pictures drawn during evaluation."""
     labels = list(reports)
-    alone, together = (DetectionSet.load(detections[label]) for label in (labels[0], labels[-1]))
+    alone, together = found[labels[0]], found[labels[-1]]
     frame = most_telling_frame(alone, together)
     hypes, _ = open_run_folder(run_dir)
     dataset = build_dataset(hypes, train=False, visualize=True)
     agents = participants(dataset, dataset.collate_batch_test([dataset[frame]]))
     subtitle = f"test frame {frame}"
     scenes = [
-        scene_of(agents, found.frames[frame], hypes, heard, title=label.capitalize(), subtitle=subtitle)
-        for label, found, heard in ((labels[0], alone, 1), (labels[-1], together, None))
+        scene_of(agents, detections.frames[frame], hypes, heard, title=label.capitalize(), subtitle=subtitle)
+        for label, detections, heard in ((labels[0], alone, 1), (labels[-1], together, None))
     ]
     comparison = draw_comparison(scenes, out / "comparison.png", "The same moment, alone and together")
     bars = draw_ap_bars(

@@ -54,7 +54,7 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
     """Run the detector over the split; returns the detections and the speed in frames/s (forward, decoding, NMS)."""
     channel = Channel(agents=session.agents)
     metered = _attach(session, channel)
-    frames, seconds, skipped = [], 0.0, 0
+    frames, seconds, skipped = [], [], 0
     for index, batch in _batches(session):
         if batch is None:
             skipped += 1
@@ -62,7 +62,7 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
         channel.meter.start_frame()
         started = perf_counter()
         boxes, scores, truth = _detect_frame(session, batch, channel)
-        seconds += perf_counter() - started
+        seconds.append(perf_counter() - started)
         if session.method.family == "early":
             send_points(participants(session.dataset, batch), channel)
         sent = channel.meter.bytes_of_frame() if metered else None
@@ -72,7 +72,13 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
     if skipped:
         session.notes.append(f"{skipped} frames had no valid agent and were skipped.")
     detections = DetectionSet(tuple(frames), _protocol(session, len(frames)))
-    return detections, len(frames) / seconds if seconds else None
+    return detections, _speed(seconds)
+
+
+def _speed(seconds: list[float]) -> float | None:
+    """Frames per second; the first frame warms up (compilation, caches) and does not count if there are others."""
+    counted = seconds[1:] or seconds
+    return len(counted) / sum(counted) if counted else None
 
 
 def reported_variant(hypes: Hypes) -> str:
@@ -114,7 +120,8 @@ def _attach(session: Session, channel: Channel) -> bool:
     if session.method.family in ("late", "early"):
         return True
     if hasattr(session.model, "channel"):
-        session.model.channel = channel
+        detector: Any = session.model
+        detector.channel = channel
         return True
     if session.agents is not None:
         name = session.hypes["model"]["core_method"]

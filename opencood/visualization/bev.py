@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Patch
+from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
 from opencood.errors import StorageError
 from opencood.visualization import style
+from opencood.visualization.legend import draw_legend
 from opencood.visualization.scene import AgentMark, BevScene
 
 _DPI = 100
@@ -41,7 +41,7 @@ def draw_bev(scene: BevScene, path: str | Path) -> Path:
     axes = figure.add_axes((0.6 / total[0], 0.85 / total[1], width / total[0], height / total[1]))
     draw_scene(axes, scene)
     _headline(axes, scene)
-    _legend(figure, [scene])
+    draw_legend(figure, [scene])
     return save_figure(figure, path)
 
 
@@ -62,7 +62,7 @@ def draw_comparison(scenes: Sequence[BevScene], path: str | Path, title: str = "
         figure.text(
             0.5, 1 - 0.28 / size_y, title, color=style.TEXT, fontsize=16, weight="bold", ha="center", va="center"
         )
-    _legend(figure, scenes)
+    draw_legend(figure, scenes)
     return save_figure(figure, path)
 
 
@@ -139,7 +139,7 @@ def _points(axes: Axes, scene: BevScene) -> None:
     inside = (points[:, 0] >= x0) & (points[:, 0] <= x1) & (points[:, 1] >= y0) & (points[:, 1] <= y1)
     shown = points[inside]
     if scene.point_agents is not None:
-        palette = np.array([_rgb(color) for color in style.AGENT_POINTS])
+        palette = np.array([style.rgb(color) for color in style.AGENT_POINTS])
         colors = palette[np.asarray(scene.point_agents)[inside] % len(palette)]
     else:
         low, high = style.HEIGHT_RANGE
@@ -153,10 +153,10 @@ def _ground_truth(axes: Axes, scene: BevScene) -> None:
         return
     found = scene.found()
     outlines = scene.ground_truth[:, :4, :2]
-    colors = np.where(found[:, None], _rgb(style.GROUND_TRUTH), _rgb(style.MISSED))
+    colors = np.where(found[:, None], style.rgb(style.GROUND_TRUTH), style.rgb(style.MISSED))
     axes.add_collection(
         PolyCollection(
-            outlines, facecolors=np.c_[colors, np.full(len(colors), 0.16)], edgecolors=colors, lw=1.8, zorder=5
+            list(outlines), facecolors=np.c_[colors, np.full(len(colors), 0.16)], edgecolors=colors, lw=1.8, zorder=5
         )
     )
     centers = outlines.mean(axis=1)
@@ -172,9 +172,13 @@ def _predictions(axes: Axes, scene: BevScene) -> None:
     outlines = scene.predictions[:, :4, :2]
     front, centers = outlines[:, :2].mean(axis=1), outlines.mean(axis=1)
     nose = front + 0.35 * (front - centers)
-    axes.add_collection(PolyCollection(outlines, facecolors="none", edgecolors=style.PREDICTION, lw=1.7, zorder=6))
     axes.add_collection(
-        LineCollection(np.stack([centers, nose], axis=1), colors=style.PREDICTION, lw=1.7, zorder=6, capstyle="round")
+        PolyCollection(list(outlines), facecolors="none", edgecolors=style.PREDICTION, lw=1.7, zorder=6)
+    )
+    axes.add_collection(
+        LineCollection(
+            list(np.stack([centers, nose], axis=1)), colors=style.PREDICTION, lw=1.7, zorder=6, capstyle="round"
+        )
     )
     if scene.scores is None:
         return
@@ -215,40 +219,3 @@ def _headline(axes: Axes, scene: BevScene) -> None:
     axes.set_title(
         "   ".join(filter(None, (scene.subtitle, counts))), loc="right", color=style.MUTED, fontsize=9.5, pad=8
     )
-
-
-def _legend(figure: Figure, scenes: Sequence[BevScene]) -> None:
-    def box(color: str, fill: bool, label: str) -> Patch:
-        face = (*_rgb(color), 0.16) if fill else "none"
-        return Patch(facecolor=face, edgecolor=color, lw=1.8, label=label)
-
-    entries: list[Patch | Line2D] = [
-        box(style.GROUND_TRUTH, True, "ground truth, found"),
-        box(style.MISSED, True, "ground truth, missed"),
-        box(style.PREDICTION, False, "detection, score, heading"),
-    ]
-    modalities = sorted({mark.modality for scene in scenes for mark in scene.agents})
-    for modality in modalities:
-        name = f"agent {modality}".strip()
-        color = style.modality_color(modality)
-        entries.append(Line2D([], [], marker=">", ls="", ms=9, mfc=color, mec="white", label=name))
-    entries += _point_entries(scenes[0])
-    columns = min(len(entries), int(figure.get_figwidth() / 1.7))
-    figure.legend(
-        handles=entries, loc="lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=style.TEXT,
-        handletextpad=0.5, columnspacing=1.6, borderaxespad=0.4,
-    )  # fmt: skip
-
-
-def _point_entries(scene: BevScene) -> list[Line2D]:
-    def dot(color: object, label: str) -> Line2D:
-        return Line2D([], [], marker="o", ls="", ms=5, mfc=color, mec="none", label=label)
-
-    if scene.point_agents is None:
-        return [dot(style.HEIGHT(0.1), "points, low"), dot(style.HEIGHT(1.0), "points, high")]
-    names = [mark.name for mark in scene.agents]
-    return [dot(style.AGENT_POINTS[i % len(style.AGENT_POINTS)], f"points of {name}") for i, name in enumerate(names)]
-
-
-def _rgb(color: str) -> tuple[float, float, float]:
-    return tuple(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))  # type: ignore[return-value]

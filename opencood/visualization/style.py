@@ -39,3 +39,9 @@ def modality_color(modality: str) -> tuple[float, float, float]:
     """RGB in 0..1 of a modality name; unknown names share one grey."""
     red, green, blue = _MODALITIES.get(modality, _OTHER)
     return red / 255, green / 255, blue / 255
+
+
+def rgb(color: str) -> tuple[float, float, float]:
+    """RGB in 0..1 of ``#rrggbb``."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue

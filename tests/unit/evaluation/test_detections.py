@@ -87,3 +87,13 @@ def test_unreadable_yaml_is_named(tmp_path):
     path.write_text("a: [")
     with pytest.raises(DataError, match="eval.yaml"):
         read_yaml(path)
+
+
+def test_methods_can_share_one_ground_truth():
+    one = DetectionSet((frame(3, 2, name="a"), frame(1, 1, name="b")))
+    other = DetectionSet((frame(0, 2, name="a"), frame(0, 5, name="b")))
+    shared = one.against(other)
+    assert [len(entry.ground_truth) for entry in shared] == [2, 5]
+    assert [len(entry.boxes) for entry in shared] == [3, 1]
+    with pytest.raises(DataError, match="different frames"):
+        one.against(DetectionSet((frame(0, 2, name="a"),)))
