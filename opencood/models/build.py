@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from opencood.config.tree import lookup, section
 from opencood.errors import ConfigError
 from opencood.registry import REGISTRY
 
@@ -25,18 +26,19 @@ def build_model(hypes: Mapping[str, Any], train_flag: bool = True) -> nn.Module:
     Raises:
         ConfigError: the section, the name or an argument is missing or wrong; the message names the key.
     """
-    section = hypes.get("model")
-    if not isinstance(section, Mapping) or "core_method" not in section:
+    wanted = hypes.get("model")
+    if not isinstance(wanted, Mapping) or "core_method" not in wanted:
         raise ConfigError(
             "model: this configuration has no model section with a core_method, so there is nothing to build."
         )
-    name = str(section["core_method"])
-    args = section.get("args") or {}
+    name = str(wanted["core_method"])
+    args = wanted.get("args") or {}
     if not isinstance(args, Mapping):
         raise ConfigError(f"model.args: a mapping is expected, not {type(args).__name__}.")
     if not REGISTRY.has("model", name) and (found := _class_of_module(name)) is not None:
         return found(args)
     _check_anchors(hypes, args)
+    _check_grids(hypes, args)
     return REGISTRY.build("model", name, args, where="model.args", hypes=hypes, train_flag=train_flag)
 
 
@@ -60,3 +62,29 @@ def _check_anchors(hypes: Mapping[str, Any], args: Mapping[str, Any]) -> None:
             f"model.args.anchor_number is {heads}, but postprocess.anchor_args.r places {len(yaws)} anchors per cell "
             f"({yaws}); make them equal."
         )
+
+
+def _check_grids(hypes: Mapping[str, Any], args: Mapping[str, Any]) -> None:
+    """An encoder places what the preprocessor numbers, so both must divide the same range into the same cells."""
+    _check_grid(lookup(hypes, "preprocess"), args, "preprocess", "model.args")
+    for name, setting in section(hypes, "heter.modality_setting").items():
+        encoder = section(args, f"{name}.encoder_args")
+        where = f"heter.modality_setting.{name}.preprocess"
+        _check_grid(lookup(setting, "preprocess"), encoder, where, f"model.args.{name}.encoder_args")
+
+
+def _check_grid(preprocess: Any, encoder: Mapping[str, Any], where: str, where_encoder: str) -> None:
+    numbered = _cells(lookup(preprocess, "cav_lidar_range"), lookup(preprocess, "args.voxel_size"))
+    placed = _cells(encoder.get("lidar_range"), encoder.get("voxel_size"))
+    if numbered and placed and numbered != placed:
+        raise ConfigError(
+            f"{where} makes {numbered[0]} x {numbered[1]} cells of cav_lidar_range and args.voxel_size, but "
+            f"{where_encoder} places {placed[0]} x {placed[1]} of lidar_range and voxel_size; make both equal."
+        )
+
+
+def _cells(limits: Any, size: Any) -> tuple[int, int] | None:
+    """Cells along x and y, or None where range or size are not given as numbers."""
+    if not (isinstance(limits, list) and len(limits) == 6 and isinstance(size, list) and len(size) == 3):
+        return None
+    return round((limits[3] - limits[0]) / size[0]), round((limits[4] - limits[1]) / size[1])

@@ -1,15 +1,12 @@
-"""Editing state dicts: merging, renaming, and the weight layouts of sparse convolutions (spec models.md 6.2, 6.3)."""
+"""Editing state dicts: merging and renaming (spec models.md 6.2)."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
-
-import torch
-from torch import Tensor
 
 from opencood.errors import CheckpointError, nearest
 from opencood.models.checkpoints import read_state_dict, write_state_dict
@@ -61,26 +58,3 @@ def rename_model_dict_keys(pretrained_dict_path: str | os.PathLike[str], rename_
     renamed = rename_keys(read_state_dict(path), rename_dict)
     shutil.copy2(path, path.with_name(f"{path.stem}_before_rename{path.suffix}"))
     write_state_dict(renamed, path)
-
-
-def sparse_weight_to_v2(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """A sparse convolution weight of layout 1.x (k, k, k, in, out) as 2.x (out, k, k, k, in) of the given shape.
-
-    A first layer declared for more input channels than the data have was run, by the 1.x library, on the first matrices
-    of its flat weight; the same matrices are taken here.
-
-    Raises:
-        CheckpointError: the weight is neither of the two.
-    """
-    wanted = tuple(shape)
-    if tuple(weight.shape) == wanted:
-        return weight
-    out_channels, *kernel, in_channels = wanted
-    plain = (*kernel, in_channels, out_channels)
-    over_wide = tuple(weight.shape[:3]) == tuple(kernel) and weight.shape[4] == out_channels
-    if tuple(weight.shape) != plain:
-        if not over_wide or weight.shape[3] <= in_channels or weight.numel() % (in_channels * out_channels):
-            raise CheckpointError(f"a sparse weight of shape {tuple(weight.shape)} cannot become {wanted}.")
-        taps = torch.Size(kernel).numel()
-        weight = weight.reshape(-1, in_channels, out_channels)[:taps].reshape(plain)
-    return weight.permute(4, 0, 1, 2, 3).contiguous()

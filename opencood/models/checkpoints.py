@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from opencood.errors import CheckpointError, StorageError
+from opencood.models.sparse.layers import in_layout_of
 
 # Names under which other tools wrap a state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -61,9 +62,9 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict_shape
         strict_shapes: entries of another shape are an error; otherwise they are left out and reported.
 
     Raises:
-        CheckpointError: the file is missing, unreadable or no state dict, or belongs to another model.
+        CheckpointError: the file is missing, unreadable or no state dict, holds NaN, or belongs to another model.
     """
-    state = _adapted(read_state_dict(path), model)
+    state = in_layout_of(model, _adapted(read_state_dict(path), model))
     own = model.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
     report = LoadReport(
@@ -77,6 +78,7 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict_shape
         loaded=tuple(fitting),
     )
     _refuse_other_model(path, report, len(own), len(state), strict_shapes)
+    _refuse_nan(path, fitting)
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -92,17 +94,30 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({reason}). It is truncated or holds more than plain tensors; "
-            "copy it again or save its state dict alone."
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {_damage(Path(path), error)}") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path}: holds no state dict (names with tensors).")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """What is wrong with a file that torch does not read, and what to do about it; torch's own words are misleading."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}."
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "it is empty; copy it again."
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer instead of the file; get the content with: git lfs pull."
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page instead of the file; download it again."
+    if start.startswith(b"PK") and isinstance(error, RuntimeError):
+        return "it is truncated or damaged; copy it again, or take another checkpoint."
+    return "it is no checkpoint, or holds more than plain tensors (a whole pickled model); save its state dict alone."
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
@@ -174,6 +189,16 @@ def _refuse_other_model(
         f"{path}: belongs to another model: {common} of the file's {file_size} entries fit this model's {model_size}. "
         f"Missing: {_some(report.missing)}. Unknown: {_some(report.unexpected)}. {_likely_cause(report)}"
     )
+
+
+def _refuse_nan(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
+    """A training that diverged leaves weights with which nothing is ever detected."""
+    broken = [key for key, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} entries hold NaN: {_some(broken)}. The training diverged or the file is damaged; "
+            "take an earlier one."
+        )
 
 
 def _likely_cause(report: LoadReport) -> str:

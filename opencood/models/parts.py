@@ -175,12 +175,12 @@ def pyramid(ctx: Context) -> nn.Module:
 
 def class_logits(ctx: Context) -> nn.Module:
     """Classes of every anchor."""
-    return class_head(_head_width(ctx), *_anchors(ctx))
+    return class_head(head_width(ctx), *anchor_counts(ctx))
 
 
 def box_residuals(ctx: Context) -> nn.Module:
     """Boxes of every anchor."""
-    return box_head(_head_width(ctx), *_anchors(ctx))
+    return box_head(head_width(ctx), *anchor_counts(ctx))
 
 
 def direction_bins(ctx: Context) -> nn.Module | None:
@@ -188,17 +188,21 @@ def direction_bins(ctx: Context) -> nn.Module | None:
     section = ctx.args.get("dir_args")
     if not section:
         return None
-    return direction_head(_head_width(ctx), _anchors(ctx)[0], section["num_bins"])
+    return direction_head(head_width(ctx), anchor_counts(ctx)[0], section["num_bins"])
 
 
 def class_logits_single(ctx: Context) -> nn.Module | None:
     """Classes of every anchor by each agent alone, when ``supervise_single`` asks for it."""
-    return class_head(_head_width(ctx, "in_head_single"), *_anchors(ctx)) if ctx.args.get("supervise_single") else None
+    return (
+        class_head(head_width(ctx, "in_head_single"), *anchor_counts(ctx)) if ctx.args.get("supervise_single") else None
+    )
 
 
 def box_residuals_single(ctx: Context) -> nn.Module | None:
     """Boxes of every anchor by each agent alone, when ``supervise_single`` asks for it."""
-    return box_head(_head_width(ctx, "in_head_single"), *_anchors(ctx)) if ctx.args.get("supervise_single") else None
+    return (
+        box_head(head_width(ctx, "in_head_single"), *anchor_counts(ctx)) if ctx.args.get("supervise_single") else None
+    )
 
 
 def direction_bins_single(ctx: Context) -> nn.Module | None:
@@ -206,7 +210,7 @@ def direction_bins_single(ctx: Context) -> nn.Module | None:
     section = ctx.args.get("dir_args")
     if not section or not ctx.args.get("supervise_single"):
         return None
-    return direction_head(_head_width(ctx, "in_head_single"), _anchors(ctx)[0], section["num_bins"])
+    return direction_head(head_width(ctx, "in_head_single"), anchor_counts(ctx)[0], section["num_bins"])
 
 
 def modalities(args: Mapping[str, Any]) -> list[str]:
@@ -232,14 +236,16 @@ def _fusion_where(ctx: Context, method: str) -> str:
     return ctx.where(method if REGISTRY.has("fusion", method) else "fusion_method")
 
 
-def _anchors(ctx: Context) -> tuple[int, int]:
+def anchor_counts(ctx: Context) -> tuple[int, int]:
+    """Anchors per cell and classes of the heads."""
     anchors = ctx.args.get("anchor_number", ctx.args.get("anchor_num"))
     if anchors is None:
         raise ConfigError("model.args: missing key 'anchor_number' (anchors per cell).")
     return anchors, ctx.args.get("num_class", 1)
 
 
-def _head_width(ctx: Context, key: str = "in_head") -> int:
+def head_width(ctx: Context, key: str = "in_head") -> int:
+    """Channels that arrive at the heads, checked against what the YAML declares."""
     declared = (ctx.own.get("head_args") or ctx.args).get(key, ctx.width)
     if declared is None:
         raise ConfigError(f"{ctx.where()}: missing key '{key}' (channels that arrive at the heads).")

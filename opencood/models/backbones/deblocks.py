@@ -44,9 +44,26 @@ def make_deblocks(
 def decode(deblocks: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:
     """Resample every level with its deblock and concatenate over channels; without deblocks concatenate as they are."""
     if not deblocks:
-        return torch.cat(list(levels), dim=1) if len(levels) > 1 else levels[0]
-    joint = torch.cat([block(level) for block, level in zip(deblocks, levels, strict=False)], dim=1)
+        return _joined(levels) if len(levels) > 1 else levels[0]
+    joint = _joined([block(level) for block, level in zip(deblocks, levels, strict=False)])
     return deblocks[-1](joint) if len(deblocks) > len(levels) else joint
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate over channels.
+
+    Raises:
+        ConfigError: the levels are not equally large, because a stride does not divide the map.
+    """
+    sizes = list(dict.fromkeys(tuple(level.shape[-2:]) for level in maps))
+    if len(sizes) > 1:
+        found = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
+        raise ConfigError(
+            f"backbone: its levels come out in different sizes ({found} cells) and cannot be joined. Rows and columns "
+            "of the grid (range / voxel size) must be multiples of the product of layer_strides: change the range "
+            "(--range, cav_lidar_range) or the voxel size."
+        )
+    return torch.cat(list(maps), dim=1)
 
 
 def _deblock(in_channels: int, out_channels: int, stride: float) -> nn.Sequential:

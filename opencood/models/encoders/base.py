@@ -1,4 +1,4 @@
-"""What every encoder returns."""
+"""What every encoder returns, and what those of voxels share."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ class Encoded(NamedTuple):
 
     map: Tensor
     aux: Mapping[str, Any]
+
+
+def agents_in(coords: Tensor, agents: int | None) -> int:
+    """The number of agents when it is told, else up to the last one that has a cell in ``coords`` (M, 4)."""
+    if agents is not None:
+        return agents
+    return int(coords[:, 0].max()) + 1 if len(coords) else 1

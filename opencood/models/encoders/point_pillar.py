@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opencood.errors import ConfigError
-from opencood.models.encoders.base import Encoded
+from opencood.models.encoders.base import Encoded, agents_in
 from opencood.registry import REGISTRY, Entry, register
 
 
@@ -57,6 +57,8 @@ class PillarFeatures(nn.Module):
         use_absolute_xyz: bool = True,
     ) -> None:
         super().__init__()
+        if not num_filters or min(num_filters) < 1:
+            raise ConfigError(f"pillar_vfe.num_filters: expected widths of at least 1, found {list(num_filters)}.")
         self.with_distance = with_distance
         self.use_absolute_xyz = use_absolute_xyz
         size = torch.tensor(voxel_size, dtype=torch.float32)
@@ -157,10 +159,8 @@ class PointPillar(nn.Module):
         An agent without a single pillar gets a map of zeros. Without ``agents`` the last one that has a pillar counts.
         """
         coords = inputs["voxel_coords"]
-        if agents is None:
-            agents = int(coords[:, 0].max()) + 1 if len(coords) else 1
         pillars = self.pillar_vfe(inputs["voxel_features"], coords, inputs["voxel_num_points"])
-        return Encoded(self.scatter(pillars, coords, agents), {})
+        return Encoded(self.scatter(pillars, coords, agents_in(coords, agents)), {})
 
 
 def grid_size(voxel_size: Sequence[float], lidar_range: Sequence[float]) -> tuple[int, int, int]:

@@ -18,9 +18,9 @@ def class_head(in_channels: int, anchors: int, classes: int = 1) -> nn.Conv2d:
     return _biased(head, -math.log((1 - PRIOR) / PRIOR))
 
 
-def box_head(in_channels: int, anchors: int, classes: int = 1) -> nn.Conv2d:
-    """1x1 convolution to the 7 box residuals of every anchor, channel a * 7 + k."""
-    head = nn.Conv2d(in_channels, BOX_NUMBERS * anchors * classes, 1)
+def box_head(in_channels: int, anchors: int, classes: int = 1, numbers: int = BOX_NUMBERS) -> nn.Conv2d:
+    """1x1 convolution to the box residuals of every anchor, channel a * numbers + k."""
+    head = nn.Conv2d(in_channels, numbers * anchors * classes, 1)
     nn.init.normal_(head.weight, std=0.001)
     return _biased(head, 0.0)
 

@@ -10,6 +10,7 @@ import torch
 
 RANGE = [-6.4, -6.4, -3, 6.4, 6.4, 1]
 HEADS = {"anchor_number": 2, "dir_args": {"dir_offset": 0.7853, "num_bins": 2, "anchor_yaw": [0, 90]}}
+CENTER = {"anchor_number": 1, "out_size_factor": 2}
 PILLARS = {
     "voxel_size": [0.4, 0.4, 4],
     "lidar_range": RANGE,
@@ -62,6 +63,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "point_pillar_baseline_multiscale": PILLARS
     | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "max", "compression": 4}
     | HEADS,
+    "point_pillar_uncertainty": PILLARS | {"base_bev_backbone": BASE, "uncertainty_dim": 3} | HEADS,
+    "center_point": PILLARS | {"base_bev_backbone": BASE, "shrink_header": SHRINK} | CENTER,
+    "center_point_baseline": PILLARS
+    | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "att", "att": {"feat_dim": 24}}
+    | CENTER,
+    "center_point_baseline_multiscale": PILLARS
+    | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "max", "compression": 4}
+    | CENTER,
 }
 V2XVIT = {
     "depth": 1,

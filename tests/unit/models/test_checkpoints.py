@@ -8,7 +8,7 @@ from model_samples import hypes
 
 from opencood.errors import CheckpointError
 from opencood.models.build import build_model
-from opencood.models.checkpoint_tools import rename_keys, sparse_weight_to_v2
+from opencood.models.checkpoint_tools import rename_keys
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint, read_state_dict, write_state_dict
 from opencood.utils.model_utils import rename_model_dict_keys
 
@@ -118,8 +118,3 @@ def test_keys_are_renamed_in_the_file_and_the_old_file_is_kept(saved):
 def test_a_rule_for_a_key_that_is_not_there():
     with pytest.raises(CheckpointError, match="cls_hed"):
         rename_keys({"cls_head": 1}, {"cls_hed": "x"})
-
-
-def test_sparse_weights_that_fit_nothing():
-    with pytest.raises(CheckpointError, match="cannot become"):
-        sparse_weight_to_v2(torch.zeros(3, 3, 3, 2, 7), (5, 3, 3, 3, 4))

@@ -1,0 +1,1 @@
+"""Image networks for camera encoders, with the parameter names of the published checkpoints."""
