@@ -181,7 +181,7 @@ def settle_statistics(model: nn.Module, batches: list[dict[str, Any]]) -> None:
 def _match(dataset: Any, model: nn.Module, tests: list[dict[str, Any]]) -> list[FrameMatch]:
     model.eval()
     found = [dataset.post_process(batch, {EGO: model(batch[EGO])}) for batch in tests]
-    return [match_frame(*(_array(value) for value in frame), thresholds=[IOU]) for frame in found]
+    return [match_frame(_array(boxes), _array(scores), _array(truth), [IOU]) for boxes, scores, truth in found]
 
 
 def _ap(matches: list[FrameMatch]) -> float:

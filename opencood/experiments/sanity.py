@@ -19,6 +19,7 @@ from opencood.geometry.coding import decode_boxes
 from opencood.geometry.poses import transform_points, x_to_world
 
 AXES = "xyz"
+LABEL_RANGE = "postprocess.anchor_args.cav_lidar_range"
 SAME_CENTRE = 0.01  # metres
 MUCH = 0.2  # share of boxes whose loss is worth a warning
 
@@ -56,7 +57,7 @@ def check_ranges(hypes: Mapping[str, Any]) -> Iterable[str]:
     section = hypes.get("postprocess") or {}
     wanted = section.get("gt_range")
     places = {
-        "postprocess.anchor_args.cav_lidar_range": (section.get("anchor_args") or {}).get("cav_lidar_range"),
+        LABEL_RANGE: (section.get("anchor_args") or {}).get("cav_lidar_range"),
         "preprocess.cav_lidar_range": (hypes.get("preprocess") or {}).get("cav_lidar_range"),
     }
     for key, limits in places.items():
@@ -82,7 +83,7 @@ def check_frame(dataset: Any, index: int) -> FrameCheck:
     boxes = entry["object_bbx_center"][entry["object_bbx_mask"] == 1]
     reached = boxes_with_anchor(boxes, entry["label_dict"], processor.anchors(), processor.order)
     listed = objects_in_ego(dataset.frame(index), processor.order)
-    limits = dataset.hypes["postprocess"]["gt_range"]
+    limits = dataset.hypes["postprocess"]["anchor_args"]["cav_lidar_range"]  # what training labels are limited to
     return FrameCheck(len(boxes), int((~reached).sum()), len(listed), int(lost_in_height(listed, limits).sum()))
 
 
@@ -96,7 +97,7 @@ def summarise(checks: list[FrameCheck]) -> Iterable[str]:
     listed, beyond = sum(c.listed for c in checks), sum(c.beyond for c in checks)
     if len(empty) < len(checks) and boxes == 0:
         yield (
-            f"none {looked} has a box inside postprocess.gt_range, although {listed} objects are listed: nothing "
+            f"none {looked} has a box inside {LABEL_RANGE}, although {listed} objects are listed: nothing "
             "can be learned. Check the range (x, y and z) and the frame of the data set."
         )
     if unanchored:
@@ -106,7 +107,7 @@ def summarise(checks: list[FrameCheck]) -> Iterable[str]:
         )
     if listed and beyond > MUCH * max(boxes, 1):
         yield (
-            f"{beyond} of {listed} listed objects lie inside postprocess.gt_range in x and y but not in z, and are "
+            f"{beyond} of {listed} listed objects lie inside {LABEL_RANGE} in x and y but not in z, and are "
             "left out. Widen z if they should be found."
         )
 

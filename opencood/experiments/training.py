@@ -14,7 +14,7 @@ from torch import nn
 from opencood.config.loader import CONFIG_NAME, Hypes, config_of_run, load_yaml
 from opencood.config.save import digest, save_config
 from opencood.data.build import seed_of
-from opencood.errors import ConfigError, StorageError
+from opencood.errors import ConfigError, OpencoodError, StorageError
 from opencood.experiments.build import build_dataset, build_loss, build_model
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.protocol import code_version
@@ -147,13 +147,18 @@ def continue_run(trainer: Trainer, run_dir: Path) -> None:
 def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) -> None:
     precision = precision_of(options.half, world.device)
     settings = settings_from(hypes, seed=seed_of(hypes), workers=options.workers, precision=precision)
-    trainer = build_trainer(hypes, run_dir, world, settings)
+    try:
+        trainer = build_trainer(hypes, run_dir, world, settings)
+    except OpencoodError:
+        if world.is_main and not any(run_dir.iterdir()):
+            run_dir.rmdir()  # nothing began
+        raise
     if world.is_main:
         if not (run_dir / CONFIG_NAME).is_file():
             save_config(hypes, run_dir)
         write_atomically(run_dir / VERSION_FILE, f"{code_version()}\n".encode())
         log.info("training in %s on %s (%d process(es))", run_dir, world.device, world.size)
-        for warning in check_start(hypes, trainer.train_dataset, options.sanity_frames):
+        for warning in check_start(hypes, trainer.feed.train_dataset, options.sanity_frames):
             log.warning("%s", warning)
     continue_run(trainer, run_dir)
     trainer.fit()
@@ -226,6 +231,7 @@ def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions
         return
     from opencood.experiments.inference import InferenceOptions, run_inference  # heavy, and only needed here
 
-    report = run_inference(InferenceOptions(model_dir=run_dir, fusion_method=method, device=options.device))
+    workers = {} if options.workers is None else {"workers": options.workers}
+    report = run_inference(InferenceOptions(model_dir=run_dir, fusion_method=method, device=options.device, **workers))
     for line in report.lines():
         log.info("%s", line)

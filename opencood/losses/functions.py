@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from opencood.geometry.coding import direction_bins
-
 
 def focal_cross_entropy(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
     """Element-wise sigmoid focal loss ``a (1 - p_t)^gamma CE`` of logits against labels in {0, 1}, any one shape."""
@@ -32,13 +30,6 @@ def sine_difference(predicted: Tensor, target: Tensor) -> Tensor:
     p, t = predicted[..., 6:7], target[..., 6:7]
     yaw = torch.sin(p) * torch.cos(t) - torch.cos(p) * torch.sin(t)
     return torch.cat([predicted[..., :6] - target[..., :6], yaw], dim=-1)
-
-
-def direction_cross_entropy(logits: Tensor, yaw: Tensor, dir_offset: float) -> Tensor:
-    """Cross-entropy (B, N) of direction logits (B, N, bins) against the bins of ``yaw`` (B, N) in radians."""
-    num_bins = logits.shape[-1]
-    bins = direction_bins(yaw, num_bins, dir_offset)
-    return F.cross_entropy(logits.flatten(0, 1), bins.flatten(), reduction="none").view_as(yaw)
 
 
 def depth_focal(logits: Tensor, bins: Tensor, smooth: bool = False) -> Tensor:

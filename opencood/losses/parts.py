@@ -21,13 +21,15 @@ Targets = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Part:
-    """``total / max(count + offset, floor)``, one additive share of a loss.
+    """``weight * total / max(count + offset, floor)``, one additive share of a loss.
 
     Args:
         total: weighted sum over everything this process sees, scalar tensor.
         count: what the sum is averaged over (samples, agents, pixels, positives).
         floor: smallest divisor.
         offset: added to the count (published losses write it as an epsilon).
+        weight: factor in the loss that the reported term does not show (most published terms are reported weighted:
+            their ``total`` holds the weight).
         in_total_loss: whether the reported ``total_loss`` holds this part (the depth term is not in it, models.md 5.2).
     """
 
@@ -35,10 +37,11 @@ class Part:
     count: float | Tensor
     floor: float = 0.0
     offset: float = 0.0
+    weight: float = 1.0
     in_total_loss: bool = True
 
     def value(self, count: float | Tensor | None = None) -> Tensor:
-        """The average, over ``count`` instead of the own count when given."""
+        """The unweighted average, over ``count`` instead of the own count when given."""
         divisor = (self.count if count is None else count) + self.offset
         if isinstance(divisor, Tensor):
             return self.total / divisor.clamp(min=self.floor)
@@ -59,12 +62,13 @@ def combine(parts: Parts, counts: Mapping[str, float] | None = None) -> tuple[Te
         the loss to back-propagate (scalar) and the reported terms, ``total_loss`` among them, as detached scalars.
     """
     values = {key: part.value(None if counts is None else counts[key]) for key, part in parts.items()}
-    loss = torch.stack(list(values.values())).sum()
+    weighted = {key: value * parts[key].weight for key, value in values.items()}
+    loss = torch.stack(list(weighted.values())).sum()
     terms: dict[str, Tensor] = {}
     for key, value in values.items():
         term = key.partition("/")[0]
         terms[term] = terms.get(term, 0.0) + value.detach()
-    reported = [value.detach() for key, value in values.items() if parts[key].in_total_loss]
+    reported = [value.detach() for key, value in weighted.items() if parts[key].in_total_loss]
     terms["total_loss"] = torch.stack(reported).sum() if reported else torch.zeros_like(loss).detach()
     return loss, terms
 

@@ -6,13 +6,14 @@ Source: spec models.md sections 5.1 to 5.4.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from opencood.errors import ConfigError
-from opencood.geometry.coding import flatten_head
+from opencood.geometry.coding import direction_bins, flatten_head
 from opencood.losses import functions as f
 from opencood.losses.parts import Loss, Outputs, Part, Parts, Targets
 from opencood.losses.reading import count_samples, in_full_precision, number, read
@@ -45,16 +46,22 @@ class PointPillarLoss(Loss):
         """Parts ``cls_loss``, ``reg_loss`` and, with a direction section, ``dir_loss``."""
         logits = flatten_head(read(outputs, "cls_preds", suffix), 1).squeeze(-1)
         residuals = flatten_head(read(outputs, "reg_preds", suffix), 7)
-        positive, negative, wanted = _anchors(targets, logits)
-        share = positive / positive.sum(dim=1, keepdim=True).clamp(min=1.0)
+        positive, negative = _flags(targets, logits)
         samples = count_samples(outputs, targets)
 
+        # Boxes and directions weigh nothing elsewhere, and positive anchors are few.
+        chosen = positive.nonzero(as_tuple=True)
+        share = (positive / positive.sum(dim=1, keepdim=True).clamp(min=1.0))[chosen]
+        wanted = targets["targets"].reshape(*positive.shape, 7)[chosen].to(residuals)
+        distance = f.smooth_l1(f.sine_difference(residuals[chosen], wanted), self.sigma)
+
         classes = self.classification(logits, positive, negative).sum() * self.cls_weight
-        boxes = (f.smooth_l1(f.sine_difference(residuals, wanted), self.sigma) * share.unsqueeze(-1)).sum()
-        parts = {"cls_loss": Part(classes, samples), "reg_loss": Part(boxes * self.reg_weight, samples)}
+        boxes = (distance * share.unsqueeze(-1)).sum() * self.reg_weight
+        parts = {"cls_loss": Part(classes, samples), "reg_loss": Part(boxes, samples)}
         if self.direction:
-            turns = self.direction.loss(read(outputs, "dir_preds", suffix), wanted[..., 6], share)
-            parts["dir_loss"] = Part(turns, samples)
+            turns = flatten_head(read(outputs, "dir_preds", suffix), self.direction.num_bins)[chosen]
+            entropy = self.direction.entropy(turns, wanted[:, 6], anchors=chosen[1])
+            parts["dir_loss"] = Part((entropy * share).sum() * self.direction.weight, samples)
         return parts
 
     def classification(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -78,10 +85,11 @@ class _Direction:
                 "loss.args.dir.args.anchor_yaw: expected the anchors' angles in degrees, such as [0, 90]."
             )
 
-    def loss(self, maps: Tensor, residual_yaw: Tensor, share: Tensor) -> Tensor:
-        anchors = residual_yaw.new_tensor(self.anchor_yaw).repeat(residual_yaw.shape[1] // len(self.anchor_yaw))
-        entropy = f.direction_cross_entropy(flatten_head(maps, self.num_bins), residual_yaw + anchors, self.offset)
-        return (entropy * share).sum() * self.weight
+    def entropy(self, logits: Tensor, residual_yaw: Tensor, anchors: Tensor) -> Tensor:
+        """Cross-entropy (P,) of logits (P, bins); the yaw is the residual (P,) plus that of its anchor."""
+        yaws = residual_yaw.new_tensor(self.anchor_yaw)
+        bins = direction_bins(residual_yaw + yaws[anchors % len(yaws)], self.num_bins, self.offset)
+        return F.cross_entropy(logits, bins, reduction="none")
 
 
 @register("loss", "point_pillar_depth_loss", ignores=["iou"])
@@ -161,7 +169,7 @@ class PointPillarPyramidLoss(PointPillarDepthLoss):
         parts = super().parts(outputs, targets, suffix)
         if collaborative:
             return parts
-        counted = {key: Part(part.total, part.count) for key, part in parts.items()}
+        counted = {key: replace(part, in_total_loss=True) for key, part in parts.items()}
         return {**counted, **self.occupancy_parts(outputs, targets)}
 
     def occupancy_parts(self, outputs: Outputs, targets: Targets) -> Parts:
@@ -212,8 +220,8 @@ class PointPillarDisconetLoss(PointPillarLoss):
         return parts
 
 
-def _anchors(targets: Targets, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(positive (B, N), negative (B, N), target residuals (B, N, 7)) in the precision of the predictions."""
+def _flags(targets: Targets, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Which anchors are positive and which negative, (B, N) each, in the precision of the predictions."""
     batch = targets["pos_equal_one"].shape[0]
     positive = targets["pos_equal_one"].reshape(batch, -1).to(like)
     negative = targets["neg_equal_one"].reshape(batch, -1).to(like)
@@ -222,4 +230,4 @@ def _anchors(targets: Targets, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             f"model and postprocess disagree: predictions for {tuple(like.shape)} (samples, anchors), "
             f"targets for {tuple(positive.shape)}. Check anchor_number, feature_stride and the ranges."
         )
-    return positive, negative, targets["targets"].reshape(batch, -1, 7).to(like)
+    return positive, negative

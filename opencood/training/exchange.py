@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from opencood.training.distributed import World
 
+Statistics = tuple[Tensor, Tensor, Tensor]  # number of updates, running mean, running variance
+
 
 class Exchange:
     """Sums the gradients of a model over the ranks and keeps its running statistics equal on all of them."""
@@ -23,13 +25,13 @@ class Exchange:
         self.model = model
         self.world = world
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        self.norms = [norm for norm in norms if norm.track_running_stats]
+        self.statistics = [found for norm in norms if (found := _statistics(norm)) is not None]
         self.counters: list[Tensor] = []
 
     def open_step(self) -> None:
         """Remember the batch-norm counters, to see afterwards which statistics this rank updated."""
         if self.world.size > 1:
-            self.counters = [norm.num_batches_tracked.clone() for norm in self.norms]
+            self.counters = [counter.clone() for counter, _, _ in self.statistics]
 
     def close_step(self) -> None:
         """Sum gradients and average statistics; every rank must call it, with or without gradients of its own."""
@@ -53,19 +55,24 @@ class Exchange:
 
     def _average_statistics(self) -> None:
         """Each statistic becomes the mean over the ranks that updated it in this step."""
-        if not self.norms:
+        if not self.statistics:
             return
         pieces = []
-        for norm, before in zip(self.norms, self.counters, strict=True):
-            updated = (norm.num_batches_tracked > before).to(norm.running_mean)
-            pieces += [updated.reshape(1), updated * norm.running_mean, updated * norm.running_var]
-        sizes = [piece.numel() for piece in pieces]
-        shares = iter(self.world.sum_tensor(torch.cat(pieces)).split(sizes))
-        for norm, before in zip(self.norms, self.counters, strict=True):
-            ranks, mean, variance = next(shares), next(shares), next(shares)
-            norm.running_mean.copy_(torch.where(ranks > 0, mean / ranks, norm.running_mean))
-            norm.running_var.copy_(torch.where(ranks > 0, variance / ranks, norm.running_var))
-            norm.num_batches_tracked.copy_(before + (ranks[0] > 0))
+        for (counter, mean, variance), before in zip(self.statistics, self.counters, strict=True):
+            updated = (counter > before).to(mean)
+            pieces += [updated.reshape(1), updated * mean, updated * variance]
+        shares = iter(self.world.sum_tensor(torch.cat(pieces)).split([piece.numel() for piece in pieces]))
+        for (counter, mean, variance), before in zip(self.statistics, self.counters, strict=True):
+            ranks, mean_sum, variance_sum = next(shares), next(shares), next(shares)
+            mean.copy_(torch.where(ranks > 0, mean_sum / ranks, mean))
+            variance.copy_(torch.where(ranks > 0, variance_sum / ranks, variance))
+            counter.copy_(before + (ranks[0] > 0))
+
+
+def _statistics(norm: _BatchNorm) -> Statistics | None:
+    """The buffers of a batch norm that keeps running statistics."""
+    counter, mean, variance = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    return None if counter is None or mean is None or variance is None else (counter, mean, variance)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from torch import nn
 from opencood.errors import ConfigError
 from opencood.training import checkpoints, order
 from opencood.training.distributed import World
+from opencood.training.feed import Feed
 from opencood.training.journal import Journal
 from opencood.training.optimizers import set_rates
 from opencood.training.schedules import Schedule, closed_form_epoch
 from opencood.training.settings import Settings
-from opencood.training.step import Criterion, Diagnose, Stepper, has_objects
+from opencood.training.step import Criterion, Diagnose, Stepper
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +71,17 @@ class Trainer:
         diagnose: Diagnose | None = None,
     ):
         self.model, self.loss, self.settings, self.run_dir = model, loss, settings, Path(run_dir)
-        self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.optimizer, self.schedule = optimizer, schedule
         self.world = world or World()
+        self.feed = Feed(train_dataset, val_dataset, settings, self.world)
         criterion = Criterion(loss, bool(getattr(train_dataset, "supervise_single", False)), settings.single_weight)
         self.stepper = Stepper(
             model, optimizer, criterion, self.world, settings.precision, settings.grad_clip, diagnose
         )
         self.journal = Journal(self.run_dir, self.world.is_main, settings.epochs, settings.print_every)
         self.progress = Progress()
-        self.batches_per_epoch = len(self._batches(0))
         self._saved_at = time.monotonic()
-        if self.batches_per_epoch == 0:
+        if self.feed.batches_per_epoch == 0:
             together = settings.batch_size * self.world.size
             raise ConfigError(
                 f"train_params.batch_size: the training set has {len(train_dataset)} samples, a step needs {together} "
@@ -94,7 +93,7 @@ class Trainer:
     def fit(self) -> Progress:
         """Train to the last epoch and return where the run ended."""
         self.world.share_model(self.model)
-        self.journal.open(self.progress.epoch, self.progress.step, self.batches_per_epoch)
+        self.journal.open(self.progress.epoch, self.progress.step, self.feed.batches_per_epoch)
         try:
             if self.progress.epoch and self.progress.best_loss is None:
                 self._measure_start()
@@ -109,19 +108,18 @@ class Trainer:
         rates = self.rates(epoch)
         set_rates(self.optimizer, rates)
         self._enter_training_mode()
-        self.train_dataset.reinitialize(epoch)
         samples = self.settings.batch_size * self.world.size
         first = self.progress.step if epoch == self.progress.epoch else 0
-        self.journal.open_epoch(epoch, self.batches_per_epoch, first, samples, rates)
+        self.journal.open_epoch(epoch, self.feed.batches_per_epoch, first, samples, rates)
         skipped = 0
-        for index, batch in enumerate(self._loader(epoch, first), start=first):
+        for index, batch in enumerate(self.feed.training(epoch, first), start=first):
             order.seed_draws(self.settings.seed, epoch, index, self.world.rank)
-            report = self.stepper(self._ego(batch, epoch))
+            report = self.stepper(self.feed.trainable(batch, epoch))
             if report is None:
                 skipped += 1
                 self.journal.skipped(samples)
             else:
-                self.journal.step(epoch, index, self.batches_per_epoch, samples, report, rates[0])
+                self.journal.step(epoch, index, self.feed.batches_per_epoch, samples, report, rates[0])
             self._advance(epoch=epoch, step=index + 1)
             self._save_last_if_due(index)
         self.journal.close_epoch(epoch, skipped_batches=skipped)
@@ -144,15 +142,13 @@ class Trainer:
 
     def validate(self, epoch: int) -> float | None:
         """Mean of the main loss over the validation batches of all ranks, in eval mode; None without any."""
-        if self.val_dataset is None:
-            return None
         total, count = 0.0, 0
         self.model.eval()
         with torch.no_grad():
-            for batch in self._validation_loader(epoch):
+            for batch in self.feed.validation(epoch):
                 if batch is None:
                     continue
-                ego = self._on_device(batch, epoch)
+                ego = self.feed.on_device(batch, epoch)
                 loss, _ = self.loss(self.model(ego), ego["label_dict"])
                 total, count = total + float(loss), count + 1
         summed = self.world.sum_by_key({"total": total, "count": count})
@@ -200,7 +196,7 @@ class Trainer:
         checkpoints.load_optimizer(self.optimizer, state["optimizer"], path)
         self.stepper.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
-        if state["order"] != self._order_key() and self.progress.step:
+        if state["order"] != self.feed.key() and self.progress.step:
             log.warning("%s: the order of the data changed since; epoch %d begins anew.", path, self.progress.epoch + 1)
             self._advance(step=0)
         return True
@@ -219,58 +215,13 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.stepper.scaler.state_dict(),
                 "progress": asdict(self.progress),
-                "order": self._order_key(),
+                "order": self.feed.key(),
             }
             checkpoints.save_last(self.run_dir, state)
         self._saved_at = time.monotonic()
 
-    def _order_key(self) -> dict[str, int]:
-        """What the order of the data and all random draws follow from, together with epoch and step."""
-        return {
-            "seed": self.settings.seed,
-            "samples": len(self.train_dataset),
-            "batch_size": self.settings.batch_size,
-            "processes": self.world.size,
-        }
-
     def _advance(self, **changes: Any) -> None:
         self.progress = Progress(**{**asdict(self.progress), **changes})
-
-    # --- batches ------------------------------------------------------------------------------------------------------
-
-    def _batches(self, epoch: int) -> order.Batches:
-        settings, world = self.settings, self.world
-        samples = order.shuffled(len(self.train_dataset), settings.seed, epoch)
-        return order.training_batches(samples, settings.batch_size, world.rank, world.size)[
-            : settings.max_train_batches
-        ]
-
-    def _loader(self, epoch: int, first: int) -> Iterable[Any]:
-        return self._load(self.train_dataset, self._batches(epoch)[first:])
-
-    def _validation_loader(self, epoch: int) -> Iterable[Any]:
-        settings, samples = self.settings, list(range(len(self.val_dataset)))
-        shuffle = settings.shuffle_validation
-        if shuffle:
-            samples = order.shuffled(len(samples), settings.seed + 1, epoch)
-        drop_last = shuffle and len(samples) >= settings.batch_size
-        batches = order.validation_batches(samples, settings.batch_size, drop_last=drop_last)[
-            : settings.max_val_batches
-        ]
-        return self._load(self.val_dataset, batches[self.world.rank :: self.world.size])
-
-    def _load(self, dataset: Any, batches: order.Batches) -> Iterable[Any]:
-        pinned = self.world.device.type == "cuda"
-        return order.load(dataset, batches, dataset.collate_batch_train, self.settings.workers, pinned)
-
-    def _ego(self, batch: Mapping[str, Any] | None, epoch: int) -> Mapping[str, Any] | None:
-        """The ``ego`` entry on the device; None when the batch is missing or has no object."""
-        if batch is None or not has_objects(batch["ego"]):
-            return None
-        return self._on_device(batch, epoch)
-
-    def _on_device(self, batch: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-        return {**order.to_device(batch["ego"], self.world.device), "epoch": epoch}
 
     def _enter_training_mode(self) -> None:
         self.model.train()

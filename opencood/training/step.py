@@ -178,10 +178,10 @@ def summarise(shares: Shares, world: World) -> Report:
     values = torch.stack(list(flat.values())).tolist() if flat else []
     summed = world.sum_by_key(dict(zip(flat, values, strict=True)))
     report: Report = {}
-    for (suffix, name), value in summed.items():
-        loss, terms = report.get(suffix, (0.0, {}))
-        report[suffix] = (value, terms) if name == "loss" else (loss, {**terms, name: value})
-    return dict(sorted(report.items()))
+    for suffix in sorted({suffix for suffix, _ in summed}):
+        numbers = {name: value for (of, name), value in summed.items() if of == suffix}
+        report[suffix] = (numbers.pop("loss"), numbers)
+    return report
 
 
 def has_objects(ego: Mapping[str, Any]) -> bool:

@@ -51,6 +51,7 @@ def test_sigkill_at_several_moments_changes_nothing(tmp_path):
     assert best[0] == best[1] and len(best[0]) == 1
 
 
+@pytest.mark.slow
 def test_sigkill_with_loader_workers(tmp_path):
     assert run_toy(tmp_path / "whole", 2, workers=1).returncode == 0
     trainer = toy_trainer(tmp_path / "killed", ToyDataset(), epochs=2, last_every_steps=1, workers=1)

@@ -81,8 +81,8 @@ def test_without_a_section_the_rate_is_constant():
     ("section", "message"),
     [
         ({"core_method": "multistp", "step_size": [1], "gamma": 0.1}, "Did you mean 'multistep'"),
-        ({"core_method": "multistep", "step_size": 10, "gamma": 0.1}, "needs a list of epochs, found 10"),
-        ({"core_method": "step", "step_size": [10], "gamma": 0.1}, "needs a number of epochs"),
+        ({"core_method": "multistep", "step_size": 10, "gamma": 0.1}, "step_size: expected a list, found 10"),
+        ({"core_method": "step", "step_size": [10], "gamma": 0.1}, "step_size: expected a whole number"),
         ({"core_method": "exponential"}, "gamma"),
         ({"gamma": 0.1}, "lr_scheduler.core_method"),
     ],

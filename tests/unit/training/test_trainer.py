@@ -107,8 +107,9 @@ def test_gradients_are_clipped(tmp_path):
     assert torch.stack(norms).norm() <= 1.001e-3
 
 
-def test_half_precision_trains_and_validates_in_full(tmp_path):
-    full, half = toy_trainer(tmp_path / "a", epochs=1), toy_trainer(tmp_path / "b", epochs=1, precision=torch.bfloat16)
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_trains_with_full_precision_weights(tmp_path, precision):
+    full, half = toy_trainer(tmp_path / "a", epochs=1), toy_trainer(tmp_path / "b", epochs=1, precision=precision)
     full.fit(), half.fit()
     a, b = steps(tmp_path / "a")[0]["loss"], steps(tmp_path / "b")[0]["loss"]
     assert a != b and a == pytest.approx(b, rel=0.05)
