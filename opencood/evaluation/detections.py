@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,23 +118,39 @@ class DetectionSet:
         names = arrays["names"].tolist()
         count = len(names)
         frames = tuple(map(FrameDetections, boxes[:count], scores[:count], truth[:count], sizes, names))
-        return cls(frames, json.loads(str(arrays["protocol"])))
+        return cls(frames, _protocol(arrays["protocol"], path))
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Write it with `inference.py --save_detections`.")
     try:
+        with zipfile.ZipFile(path):  # NumPy reads other files as well, as something else
+            pass
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a readable detection file ({error}). Write it again.") from error
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
         raise DataError(f"{path}: not a detection file, it lacks {', '.join(missing)}.")
-    if not len(arrays["boxes"]) == len(arrays["scores"]) == int(arrays["box_counts"].sum()):
-        raise DataError(f"{path}: numbers of boxes, scores and counts differ; the file is damaged.")
+    frames = {len(arrays[name]) for name in ("box_counts", "ground_truth_counts", "message_bytes", "names")}
+    totals = {len(arrays["boxes"]), len(arrays["scores"]), int(arrays["box_counts"].sum())}
+    truths = {len(arrays["ground_truth"]), int(arrays["ground_truth_counts"].sum())}
+    shapes = {arrays["boxes"].shape[1:], arrays["ground_truth"].shape[1:]}
+    if not len(frames) == len(totals) == len(truths) == 1 or shapes != {(8, 3)}:
+        raise DataError(f"{path}: numbers of frames, boxes, scores and counts differ; the file is damaged.")
     return arrays
+
+
+def _protocol(stored: np.ndarray, path: str | Path) -> dict[str, Any]:
+    try:
+        protocol = json.loads(str(stored))
+    except ValueError as error:
+        raise DataError(f"{path}: its protocol is no JSON ({error}); the file is damaged.") from error
+    if not isinstance(protocol, dict):
+        raise DataError(f"{path}: its protocol is no map; the file is damaged.")
+    return protocol
 
 
 def _host(values: Any) -> np.ndarray:

@@ -29,7 +29,10 @@ def write_atomically(path: Path, fill: Callable[[IO[bytes]], Any]) -> Path:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error}). Free some space or choose another folder.") from error
+        reason = error.strerror or error
+        raise StorageError(
+            f"{path}: cannot be written ({reason}). Free some space or choose another folder."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

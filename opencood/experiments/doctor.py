@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from opencood.errors import ConfigError
+
 MINIMUM_PYTHON = (3, 11)
 REQUIRED_PACKAGES = ("numpy", "numba", "PyYAML", "tqdm", "matplotlib", "tensorboardX", "pillow")
 DATA_FOLDERS = {
@@ -43,7 +45,13 @@ class Finding:
 
 
 def examine(root: Path | None = None) -> list[Finding]:
-    """Examine Python, packages, devices and the data folders below ``root`` (the working directory)."""
+    """Examine Python, packages, devices and the data folders below ``root`` (the working directory).
+
+    Raises:
+        ConfigError: ``root`` is no folder.
+    """
+    if root is not None and not root.is_dir():
+        raise ConfigError(f"--root: no folder '{root}'; give the one that holds dataset/.")
     checks: Iterable[Callable[[], list[Finding]]] = (
         _python,
         _torch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -69,16 +70,18 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
         frame = FrameDetections.of(boxes, scores, truth, message_bytes=sent, name=str(batch["ego"]["sample_idx"]))
         frames.append(frame)
         _save_extras(session, index, batch, frame)
-    if skipped:
-        session.notes.append(f"{skipped} frames had no valid agent and were skipped.")
+    broken = len(session.dataset.frames_left_out)
+    if broken:
+        session.notes.append(f"{broken} broken frames were left out (on_bad_frame: skip).")
+    if skipped > broken:
+        session.notes.append(f"{skipped - broken} frames had no valid agent and were skipped.")
     detections = DetectionSet(tuple(frames), _protocol(session, len(frames)))
     return detections, _speed(seconds)
 
 
 def _speed(seconds: list[float]) -> float | None:
-    """Frames per second; the first frame warms up (compilation, caches) and does not count if there are others."""
-    counted = seconds[1:] or seconds
-    return len(counted) / sum(counted) if counted else None
+    """Frames per second by the median frame, so that neither the warm-up nor a busy machine counts."""
+    return 1 / median(seconds) if seconds else None
 
 
 def reported_variant(hypes: Hypes) -> str:

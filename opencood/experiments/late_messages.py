@@ -10,6 +10,7 @@ from torch import Tensor
 
 from opencood.geometry.coding import flatten_head
 from opencood.geometry.postprocessors import candidates as heads
+from opencood.geometry.postprocessors.settings import required
 
 
 class CandidateBoxes:
@@ -35,7 +36,7 @@ class CandidateBoxes:
         boxes = heads.decode(regression, self._anchors_like(regression) if regression.ndim == 4 else None, kept)
         directions = heads.find_head(outputs, "dir_preds")
         if directions is not None:
-            arguments = section["dir_args"]
+            arguments = required(section, "dir_args")
             bins, offset = int(arguments["num_bins"]), float(arguments["dir_offset"])
             boxes = heads.with_direction(boxes, directions, kept, bins, offset)
         reduced = {"cls_preds": logits[kept].reshape(1, 1, 1, -1), "reg_preds": boxes[None]}

@@ -65,8 +65,11 @@ def _sweep(options: InferenceOptions, levels: tuple[float, ...], laplace: bool, 
 
 
 def level_seed(seed: int, level: float) -> int:
-    """A seed of its own for every level, so that a draw is keyed by seed, level, frame and agent."""
-    return int(np.random.SeedSequence([seed, round(level * 1000)]).generate_state(1)[0] >> 1)
+    """A seed of its own for every level, so that a draw is keyed by seed, level, frame and agent.
+
+    Level 0 keeps the seed: without noise the run is the plain one.
+    """
+    return int(np.random.SeedSequence([seed, round(level * 1000)]).generate_state(1)[0] >> 1) if level else seed
 
 
 def noise_info(level: float, options: InferenceOptions, laplace: bool) -> str:

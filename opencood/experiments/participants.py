@@ -23,7 +23,7 @@ from opencood.geometry.poses import transform_points, x1_to_x2
 def participants(dataset: Any, batch: Batch) -> list[Agent]:
     """The agents of a test batch in its order, the ego first."""
     known = {agent.id: agent for agent in dataset.frame(int(batch["ego"]["sample_idx"])).agents}
-    return [known[name] for entry in batch.values() for name in entry["cav_id_list"]]
+    return [known[str(name)] for entry in batch.values() for name in entry["cav_id_list"]]
 
 
 def own_points(agent: Agent) -> NDArray[np.float32]:
@@ -61,6 +61,11 @@ class FirstAgents:
         self._reader = reader
         self._agents = agents
         self._comm_range = float(hypes.get("comm_range", quirk(hypes, "default_comm_range")))
+
+    @property
+    def conventions(self) -> Any:
+        """Those of the reader."""
+        return self._reader.conventions
 
     def __len__(self) -> int:
         return len(self._reader)

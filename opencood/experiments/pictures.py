@@ -40,7 +40,7 @@ def scene_of(
         ground_truth=found.ground_truth,
         scores=found.scores if scores else None,
         agents=agent_marks(agents),
-        point_agents=owners if len(agents[:heard]) > 1 else None,
+        point_agents=owners,
         left_hand=is_left_handed(hypes),
         title=title or str(hypes.get("name", "")),
         subtitle=subtitle,

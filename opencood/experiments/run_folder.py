@@ -10,7 +10,7 @@ from typing import Any
 from opencood.config.flavor import flavor_of, parity_of, quirk
 from opencood.config.loader import Hypes, config_of_run, load_yaml
 from opencood.config.overrides import configured_range, with_range
-from opencood.errors import ConfigError
+from opencood.errors import ConfigError, DataError
 
 Range = tuple[float, ...]
 CONFIGURED = "configuration"
@@ -57,13 +57,18 @@ def open_run_folder(
 
     Raises:
         ConfigError: no such folder, no configuration in it, or no ``test_dir``.
+        DataError: there is no such ``test_dir``.
     """
     hypes = load_yaml(None, model_dir=model_dir)
     changes: dict[str, Any] = {"validate_dir": _test_split(hypes, config_of_run(model_dir))}
     if parity is not None:
         changes["parity"] = parity
     if noise is not None:
-        changes["noise_setting"] = {"add_noise": True, "add_pose_noise": True, "args": dict(noise)}
+        # Noise of size zero would still draw, and so shuffle the points otherwise than a run without noise.
+        disturbs = (
+            any(noise[key] for key in noise if key != "laplace") or parity_of({**hypes, **changes}) == "published"
+        )
+        changes["noise_setting"] = {"add_noise": disturbs, "add_pose_noise": disturbs, "args": dict(noise)}
     if seed is not None:
         changes["seed"] = seed
     return choose_range(hypes.replaced({**hypes, **changes}), range_xy)
@@ -93,4 +98,8 @@ def _test_split(hypes: Mapping[str, Any], file: Path) -> Any:
     by_folder_name = ("OPV2V", "v2xsim")
     if any(name in str(test_dir) for name in by_folder_name) and "test" not in str(test_dir):
         raise ConfigError(f"test_dir: '{test_dir}' does not name a test split. Point test_dir at the folder 'test'.")
+    if not Path(str(test_dir)).exists():
+        raise DataError(
+            f"{file}: test_dir: no folder '{test_dir}' (working directory {Path.cwd()}); give the folder of the split."
+        )
     return test_dir

@@ -15,7 +15,7 @@ from torch import nn
 from opencood.config.flavor import parity_of
 from opencood.config.loader import Hypes
 from opencood.config.overrides import parse_range
-from opencood.errors import CheckpointError
+from opencood.errors import CheckpointError, ConfigError
 from opencood.experiments.build import build_dataset, build_model
 from opencood.experiments.devices import choose_device
 from opencood.experiments.fusion_methods import FusionMethod, check_agents, choose_method, parse_agents
@@ -98,7 +98,14 @@ class Session:
 
 
 def open_session(options: InferenceOptions) -> Session:
-    """Read the run folder, apply the options and build data set and detector."""
+    """Read the run folder, apply the options and build data set and detector.
+
+    Raises:
+        ConfigError: an option is wrong or contradicts the configuration.
+        CheckpointError: the folder holds no checkpoint, or one of another model.
+        DataError: the data folder is missing or broken.
+    """
+    _check_options(options)
     range_xy = None if options.range_xy is None else parse_range(options.range_xy)
     hypes, range_choice = open_run_folder(options.model_dir, options.parity, range_xy, options.noise, options.seed)
     method = choose_method(options.fusion_method, hypes)
@@ -116,6 +123,13 @@ def open_session(options: InferenceOptions) -> Session:
     return Session(
         options, hypes, method, agents, range_choice, dataset, model, device, checkpoint, epoch, range_choice.notes()
     )
+
+
+def _check_options(options: InferenceOptions) -> None:
+    if Path(options.note).name != options.note:
+        raise ConfigError(f"--note: '{options.note}' becomes a part of file names and cannot hold a '/'.")
+    if options.save_detections is not None and Path(options.save_detections).is_dir():
+        raise ConfigError(f"--save_detections: '{options.save_detections}' is a folder; give a file such as boxes.npz.")
 
 
 def _load_weights(model: nn.Module, options: InferenceOptions) -> tuple[Path | None, int]:

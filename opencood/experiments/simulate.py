@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,12 @@ def simulate(options: SimulationOptions) -> SimulationReport:
     writer = REGISTRY.build("writer", options.format, where="--format", root=options.out)
     plans = scenario_plans(preset, options.seed)
     _make_room(options.out, options.overwrite)
-
-    made = sorted(_play_all(plans, options), key=lambda item: SPLITS.index(item.plan.split))
-    written = [item.written for item in made]
-    writer.finish(written, options.seed)
-    digest = hashlib.sha256("".join(item.digest for item in written).encode()).hexdigest()
-    write_json(options.out / MANIFEST, _manifest(options, preset, made, digest))
-    shutil.rmtree(options.out / SCRATCH, ignore_errors=True)
+    with _whole_or_nothing(options.out):
+        made = sorted(_play_all(plans, options), key=lambda item: SPLITS.index(item.plan.split))
+        written = [item.written for item in made]
+        writer.finish(written, options.seed)
+        digest = hashlib.sha256("".join(item.digest for item in written).encode()).hexdigest()
+        write_json(options.out / MANIFEST, _manifest(options, preset, made, digest))
     return SimulationReport(
         out=options.out,
         frames={split: sum(m.plan.frames for m in made if m.plan.split == split) for split in SPLITS},
@@ -211,10 +210,28 @@ def _make_room(out: Path, overwrite: bool) -> None:
             raise StorageError(
                 f"{out} holds files that are not a simulated data set; remove them or choose another --out."
             )
-        for name in entries & set(_OURS):
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove_ours(out)
         (out / SCRATCH).mkdir(parents=True)
+
+
+@contextmanager
+def _whole_or_nothing(out: Path) -> Iterator[None]:
+    """A data set that lacks scenarios must not be taken for a whole one: what was made goes when the block fails."""
+    try:
+        yield
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    except BaseException:
+        with suppress(OSError):
+            _remove_ours(out)
+        raise
+
+
+def _remove_ours(out: Path) -> None:
+    for path in (out / name for name in _OURS):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _manifest(options: SimulationOptions, preset: Preset, made: list[_Made], digest: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ A tool begins like this, so that ``python opencood/tools/X.py`` works from a clo
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_USER_ERROR = 2
@@ -37,6 +39,25 @@ if not __package__:
     put_clone_first()
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all others, instead of the usage of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with code 2."""
+        self.exit(EXIT_USER_ERROR, f"error: {message}. See {self.prog} --help.\n")
+
+
+def at_least(bound: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number with a lower bound."""
+
+    def whole(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", text) or int(text) < bound:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {bound}, found '{text}'")
+        return int(text)
+
+    return whole
+
+
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
     """Run ``main(argv)`` as a command line and exit with its code.
 
@@ -53,7 +74,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     try:
         code = main(argv)
     except OpencoodError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

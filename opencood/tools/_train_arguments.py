@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from opencood.tools._cli import Parser, at_least
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+
+def parser(description: str | None) -> Parser:
     """All arguments: names of the published tools, then ours."""
-    made = argparse.ArgumentParser(description=description)
+    made = Parser(description=description)
     made.add_argument("-y", "--hypes_yaml", required=True, help="hypes file; not read with --model_dir (give None)")
     made.add_argument("--model_dir", default="", help="run folder to continue, or one with only a config.yaml")
     made.add_argument("-f", "--fusion_method", help="of the test after training; default: the configuration's")
@@ -18,13 +19,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--dist_url", default="env://", help="where distributed processes meet")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
-    made.add_argument("--seed", type=int, help="replaces the configuration's seed")
-    made.add_argument("--workers", type=int, help="loader processes of each kind, 0: none")
+    made.add_argument("--seed", type=at_least(0), help="replaces the configuration's seed")
+    made.add_argument("--workers", type=at_least(0), help="loader processes of each kind, 0: none")
     made.add_argument("--no_eval", action="store_true", help="no test after training")
     made.add_argument(
-        "--overfit", type=int, metavar="N", help="learn N frames by heart and list what cannot be reached"
+        "--overfit", type=at_least(1), metavar="N", help="learn N frames by heart and list what cannot be reached"
     )
-    made.add_argument("--overfit_steps", type=int, default=2000, metavar="STEPS", help="give up after so many steps")
+    made.add_argument(
+        "--overfit_steps", type=at_least(1), default=2000, metavar="STEPS", help="give up after so many steps"
+    )
     return made
 
 

@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
-from opencood.tools._cli import run
+from opencood.tools._cli import Parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run the steps that are not done yet, print the table and where the pictures are."""
     from opencood.experiments.demo import PRESETS, run_demo
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="demo", help="smallest: checks the pipeline in a minute or two"
     )

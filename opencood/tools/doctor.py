@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 from opencood.experiments.doctor import examine, has_problem
-from opencood.tools._cli import run
+from opencood.tools._cli import Parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one line for each thing examined; exit code 1 when something must be repaired."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="folder that holds dataset/ (working directory)")
     options = parser.parse_args(argv)
     findings = examine(options.root)

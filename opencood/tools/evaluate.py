@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
-from opencood.tools._cli import run
+from opencood.tools._cli import Parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, evaluate, print the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("detections", type=Path, help="the .npz file")
     parser.add_argument("--iou", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="IoU thresholds")
     parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="also write the result file")

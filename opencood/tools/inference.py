@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
-from opencood.tools._cli import run
+from opencood.tools._cli import Parser, at_least, run
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All arguments; names and defaults of the published tool, then ours."""
     made = common_parser(__doc__)
     made.add_argument("--save_npy", action="store_true", help="write npy/<frame>_{pcd,pred,gt}.npy into the run folder")
@@ -23,23 +22,23 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def common_parser(description: str | None) -> argparse.ArgumentParser:
+def common_parser(description: str | None) -> Parser:
     """What inference tools share."""
-    made = argparse.ArgumentParser(description=description)
+    made = Parser(description=description)
     made.add_argument("--model_dir", required=True, type=Path, help="run folder with config.yaml and checkpoints")
     made.add_argument(
         "--fusion_method", help="single, no, late, early or intermediate; default: what the configuration trains"
     )
     made.add_argument(
-        "--save_vis_interval", type=int, default=40, metavar="N", help="a picture every N frames, 0: none"
+        "--save_vis_interval", type=at_least(0), default=40, metavar="N", help="a picture every N frames, 0: none"
     )
     made.add_argument("--note", default="", help="appended to the method in file names")
     made.add_argument("--agents", metavar="ego|k|1..k", help="only these agents take part; ground truth of all")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
-    made.add_argument("--workers", type=int, default=4, help="loader processes, 0: none")
-    made.add_argument("--limit", type=int, metavar="N", help="only the first N frames")
+    made.add_argument("--workers", type=at_least(0), default=4, help="loader processes, 0: none")
+    made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N frames")
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
-    made.add_argument("--seed", type=int, default=303, help="seed of pose noise and other draws")
+    made.add_argument("--seed", type=at_least(0), default=303, help="seed of pose noise and other draws")
     made.add_argument("--untrained", action="store_true", help="go on without a checkpoint, with random weights")
     return made
 

@@ -12,12 +12,12 @@ from pathlib import Path
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, preset_help, simulate, statistics_table
-from opencood.tools._cli import run
+from opencood.tools._cli import Parser, run
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to make: <out>/{train,validate,test}/<scenario>/<agent>"
     )
@@ -56,14 +56,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Numbers of "20" or "20,4,10"; argparse reports a ValueError with the name of the option."""
-    return tuple(int(number) for number in text.split(","))
+    """Numbers of "20" or "20,4,10"."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 20 or 20,4,10, found '{text}'") from error
 
 
 def _interval(text: str) -> tuple[int, int]:
     """Both ends of "2-5" or "3"."""
     low, dash, high = text.partition("-")
-    return int(low), int(high if dash else low)
+    try:
+        return int(low), int(high if dash else low)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a range such as 2-5, or a number, found '{text}'") from error
 
 
 if __name__ == "__main__":

@@ -97,7 +97,10 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise StorageError(f"{target}: the picture cannot be written ({error}).") from error
+        reason = error.strerror or error
+        raise StorageError(
+            f"{target}: the picture cannot be written ({reason}). Free some space, or draw fewer (--save_vis_interval)."
+        ) from error
     return target
 
 

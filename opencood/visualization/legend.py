@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -13,7 +14,7 @@ from opencood.visualization.scene import BevScene
 
 
 def draw_legend(figure: Figure, scenes: Sequence[BevScene]) -> None:
-    """One line (or more, where it does not fit) below the pictures; the first scene tells how points are coloured."""
+    """One line (or more, where it does not fit) below the pictures; scenes side by side show the same agents."""
 
     def box(color: str, fill: bool, label: str) -> Patch:
         face = (*style.rgb(color), 0.16) if fill else "none"
@@ -29,7 +30,7 @@ def draw_legend(figure: Figure, scenes: Sequence[BevScene]) -> None:
         name = f"agent {modality}".strip()
         color = style.modality_color(modality)
         entries.append(Line2D([], [], marker=">", ls="", ms=9, mfc=color, mec="white", label=name))
-    entries += _point_entries(scenes[0])
+    entries += _point_entries(scenes)
     columns = min(len(entries), int(figure.get_figwidth() / 1.7))
     figure.legend(
         handles=entries, loc="lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=style.TEXT,
@@ -37,11 +38,14 @@ def draw_legend(figure: Figure, scenes: Sequence[BevScene]) -> None:
     )  # fmt: skip
 
 
-def _point_entries(scene: BevScene) -> list[Line2D]:
+def _point_entries(scenes: Sequence[BevScene]) -> list[Line2D]:
     def dot(color: object, label: str) -> Line2D:
         return Line2D([], [], marker="o", ls="", ms=5, mfc=color, mec="none", label=label)
 
-    if scene.point_agents is None:
+    owners = [scene.point_agents for scene in scenes if scene.point_agents is not None]
+    if not owners:
         return [dot(style.HEIGHT(0.1), "points, low"), dot(style.HEIGHT(1.0), "points, high")]
-    names = [mark.name for mark in scene.agents]
-    return [dot(style.AGENT_POINTS[i % len(style.AGENT_POINTS)], f"points of {name}") for i, name in enumerate(names)]
+    shown = np.unique(np.concatenate(owners)).tolist()
+    names = {index: mark.name for index, mark in enumerate(scenes[0].agents)}
+    palette = style.AGENT_POINTS
+    return [dot(palette[index % len(palette)], f"points of {names.get(index, index)}") for index in shown]
