@@ -144,12 +144,12 @@ class Traffic:
         ahead = paths.at(self._path[rows][:, None], front[:, None] + _SAMPLES)
         others = np.flatnonzero(self.present)
         margin = (self.half_sizes[rows, 1] + _CLEARANCE)[:, None, None]
-        blocked = rectangles.contains(self.footprints[others], ahead[..., :2], margin)
+        blocked: np.ndarray = rectangles.contains(self.footprints[others], ahead[..., :2], margin)
         blocked &= (others != rows[:, None])[:, None]
         sight = np.where(self.is_vehicle[rows], _SAMPLES[-1] + 1, _PEDESTRIAN_SIGHT)
         blocked &= (sight[:, None] >= _SAMPLES)[..., None]
-        at_sample = blocked.any(axis=2)
-        first, found = at_sample.argmax(axis=1), at_sample.any(axis=1)
+        at_sample: np.ndarray = np.any(blocked, axis=2)
+        first, found = at_sample.argmax(axis=1), np.any(at_sample, axis=1)
         number = np.arange(len(rows))
         leader = others[blocked[number, first].argmax(axis=1)]
         turn = self.poses[leader, 2] - ahead[number, first, 2]

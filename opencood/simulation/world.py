@@ -110,7 +110,8 @@ def _parked(
                     place = roads.place(arm, along, side * (roads.carriageway + PARKING_WIDTH / 2))
                     wanted.append((*place, heading + (side < 0) * np.pi + rng.normal(0, 0.02)))
                 along += rng.uniform(6, 9)
-    bodies, poses = [], np.zeros((0, 3))
+    bodies: list[Body] = []
+    poses = np.zeros((0, 3))
     footprints = np.zeros((0, 5))
     for index in rng.permutation(len(wanted)):
         body = draw_vehicle(PARKED_MIX, rng)

@@ -67,7 +67,8 @@ class Opv2vWriter:
         """
         random, in_order = {}, {}
         for scenario in scenarios:
-            agents = sorted(scenario.agents)
+            # Cars first: published readers may take the first agent of the file as ego.
+            agents = sorted(scenario.agents, key=lambda agent: (agent.startswith("-"), agent))
             rng = np.random.default_rng([seed, int(scenario.name.replace("_", ""))])
             cycle = [_MODALITIES[i % len(_MODALITIES)] for i in range(len(agents))]
             in_order[scenario.name] = dict(zip(agents, cycle, strict=True))
@@ -96,7 +97,7 @@ def _describe(view: AgentView, objects: Objects) -> dict[str, Any]:
         "plan_trajectory": [[_rounded(v) for v in (x, y, speed * _KMH)] for x, y, speed in view.plan],
         "predicted_ego_pos": list(body),
         "true_ego_pos": body,
-        "vehicles": {int(objects.ids[row]): _vehicle(objects, row) for row in listed},
+        "vehicles": {int(objects.ids[row]): _vehicle(objects, row) for row in listed.tolist()},
     }
 
 
