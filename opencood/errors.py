@@ -5,12 +5,23 @@ Command lines print such a message without a stack trace; everything else is a b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# How torch's DataLoader hands over what a worker raised: the same class, with the worker's trace as its message.
+_FROM_WORKER = re.compile(r"Caught (?P<name>\w+) in [^\n]*\.\nOriginal Traceback")
+
 
 class OpencoodError(Exception):
-    """Base of all errors that carry a message for the user."""
+    """Base of all errors that carry a message for the user.
+
+    An error that was raised in a loader worker and is raised again in the main process keeps its message and loses the
+    worker's trace, so that it reads the same whatever the number of workers.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_without_worker_trace(str(message)))
 
 
 class ConfigError(OpencoodError):
@@ -27,6 +38,13 @@ class CheckpointError(OpencoodError):
 
 class StorageError(OpencoodError):
     """Something could not be written completely (disk full, no permission)."""
+
+
+def _without_worker_trace(message: str) -> str:
+    found = _FROM_WORKER.match(message)
+    if found is None:
+        return message
+    return re.split(rf"\n[\w.]*\b{found['name']}: ", message)[-1].rstrip("\n")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

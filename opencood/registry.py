@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from opencood.annotations import expected
 from opencood.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -28,12 +29,17 @@ HOMES: dict[str, tuple[str, ...]] = {
     "preprocessor": ("opencood.geometry.preprocessors",),
     "postprocessor": ("opencood.geometry.postprocessors",),
     "encoder": ("opencood.models.encoders",),
+    "camera_encoder": ("opencood.models.encoders.trunks",),
     "backbone": ("opencood.models.backbones",),
     "aligner": ("opencood.models.backbones",),
     "link": ("opencood.models.links",),
     "fusion": ("opencood.models.fusion",),
     "head": ("opencood.models.heads",),
-    "model": ("opencood.models.assemblies",),
+    "model": (
+        "opencood.models.assemblies",
+        "opencood.models.assemblies_variants",
+        "opencood.models.assemblies_voxels",
+    ),
     "loss": ("opencood.losses",),
     "scheduler": ("opencood.training.schedules",),
     "writer": ("opencood.simulation.writers",),
@@ -116,7 +122,7 @@ class Registry:
         ``args`` come from the YAML; ``context`` is what the code adds (and overrides nothing the YAML says).
 
         Raises:
-            ConfigError: unknown name, or an argument is missing.
+            ConfigError: unknown name, or an argument is missing or of the wrong kind.
         Warns:
             once for each unknown argument, which is then left out.
         """
@@ -127,7 +133,13 @@ class Registry:
     def check_arguments(
         entry: Entry, args: Mapping[str, Any] | None, where: str = "", **context: Any
     ) -> dict[str, Any]:
-        """Match YAML arguments with the constructor: unknown ones warn and are dropped, missing ones raise ConfigError."""
+        """Match YAML arguments with the constructor: unknown ones warn and are dropped.
+
+        Raises:
+            ConfigError: an argument is missing, or its value is of another kind than the constructor's annotation says.
+        """
+        if args is not None and not isinstance(args, Mapping):
+            raise ConfigError(f"{where or entry.kind}: expected a map of arguments, found {args!r}.")
         given = dict(args or {})
         parameters = inspect.signature(entry.target).parameters
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -139,6 +151,10 @@ class Registry:
                     message = f"{place}: unknown key '{key}' is ignored.{nearest(key, named)}"
                     warnings.warn(message, stacklevel=3)
                 del given[key]
+        for key, value in given.items():
+            words = expected(parameters[key].annotation, value) if key in parameters else None
+            if words is not None:
+                raise ConfigError(f"{place}.{key}: expected {words}, found {value!r}.")
         arguments = {k: v for k, v in context.items() if takes_any or k in named} | given
         missing = [n for n, p in parameters.items() if n in named and p.default is p.empty and n not in arguments]
         if missing:

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a failure of a run is a failure of the change, and can be repeated.
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 # Test modules share helpers as ``tests.<area>.<module>`` whatever the working directory is.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -24,6 +24,7 @@ OBJECT_TAGS = "tag:yaml.org,2002:python/"
 _FLOAT_WITH_EXPONENT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9_]+)[eE][-+]?[0-9]+$")
 _FLOAT_STARTS = list("-+.0123456789")
 _PLAIN_TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "binary", "timestamp")
+_CONVERTED_TAGS = ("int", "float", "binary", "timestamp")  # text that may be no such value
 _NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBER_KINDS = "biuf"
 
@@ -93,14 +94,14 @@ def _array(loader: HypesLoader, node: yaml.Node) -> list[Any]:
 
 
 def _guarded(constructor: Any) -> Any:
-    """A damaged object tag becomes a YAML error with its line instead of a TypeError without one."""
+    """A value that is not what its tag says becomes a YAML error with its line instead of a ValueError without one."""
 
     def construct(loader: HypesLoader, node: yaml.Node) -> Any:
         try:
             return constructor(loader, node)
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise yaml.constructor.ConstructorError(
-                None, None, f"unreadable object: {error}", node.start_mark
+                None, None, f"unreadable value: {error}", node.start_mark
             ) from error
 
     return construct
@@ -109,7 +110,8 @@ def _guarded(constructor: Any) -> Any:
 def _register_constructors() -> None:
     for name in _PLAIN_TAGS:
         tag = f"tag:yaml.org,2002:{name}"
-        HypesLoader.add_constructor(tag, _BaseLoader.yaml_constructors[tag])
+        constructor = _BaseLoader.yaml_constructors[tag]
+        HypesLoader.add_constructor(tag, _guarded(constructor) if name in _CONVERTED_TAGS else constructor)
     prefix = OBJECT_TAGS
     saved = {
         f"{prefix}tuple": _tuple,

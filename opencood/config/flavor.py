@@ -18,6 +18,8 @@ from opencood.errors import ConfigError, nearest
 
 FLAVORS = ("heal", "codealign", "gencomm", "coopre", "coalign", "opencood", "v2xreal", "v2v4real", "stamp")
 PARITIES = ("published", "fixed")
+UNMARKED = "heal"
+CLONES = {"HEAL": "heal", "CodeAlign": "codealign", "GenComm": "gencomm", "STAMP": "stamp"}
 SHIPPED = Path(__file__).resolve().parents[1] / "hypes_yaml"
 
 _GENCOMM_FUSION = re.compile(r"intermediate(heterv2xreal|v2xrealheter|pnpda)(infer)?")
@@ -28,8 +30,11 @@ _COOPRE_NAMES = re.compile(r"coopre|bev_mae|chamfer_loss")
 _V2V4REAL_FOLDERS = {"v2v4real", "v2vreal"}
 
 
-def flavor_of(hypes: Mapping[str, Any]) -> str:
-    """Return the repository whose meaning applies: ``flavor`` (top level or ``model``), else the first rule that fits.
+def flavor_of(hypes: Mapping[str, Any], file: Path | None = None) -> str:
+    """Return whose meaning applies: the key ``flavor`` (top level or in ``model``), else the first rule that fits.
+
+    A heterogeneous file without the mark of any fork reads the same in all of them but builds other names. Then the
+    folder of a clone in the path of ``file`` (``CodeAlign/opencood/hypes_yaml/...``) tells which is meant, else ``heal``.
 
     Raises:
         ConfigError: the key names no known flavor.
@@ -37,7 +42,10 @@ def flavor_of(hypes: Mapping[str, Any]) -> str:
     explicit = hypes.get("flavor") or section(hypes, "model").get("flavor")
     if explicit is not None:
         return _one_of("flavor", explicit, FLAVORS)
-    return next(flavor for flavor, fits in RULES if fits(hypes))
+    found = next(flavor for flavor, fits in RULES if fits(hypes))
+    if found == UNMARKED and file is not None:
+        return next((CLONES[part] for part in file.parts if part in CLONES), found)
+    return found
 
 
 def parity_of(hypes: Mapping[str, Any], ours: bool = False) -> str:

@@ -87,7 +87,7 @@ def complete(hypes: Hypes, ours: bool = False, whole: bool = True) -> Hypes:
     source = hypes.source
     check_hypes(hypes, source, whole)
     try:
-        flavor, parity = flavor_of(hypes), parity_of(hypes, ours)
+        flavor, parity = flavor_of(hypes, hypes.path), parity_of(hypes, ours)
     except ConfigError as error:
         key = str(error).partition(":")[0]
         raise ConfigError(f"{source.where(key)}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def parse_range(text: str) -> tuple[float, float]:
         x, y = (float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f"--range: expected two numbers such as 102.4,51.2, found '{text}'.") from error
-    if not (x > 0 and y > 0):
+    if not (0 < x < math.inf and 0 < y < math.inf):
         raise ConfigError(f"--range: expected two positive numbers of metres, found '{text}'.")
     return x, y
 

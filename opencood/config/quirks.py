@@ -55,9 +55,6 @@ QUIRKS: dict[str, Quirk] = {
         "How load_second_params rounds W, H, D.",
         "config.md 2",
     ),
-    "unknown_scheduler_is_exponential": Quirk(
-        True, False, "A misspelt lr_scheduler.core_method means exponential; False: an error.", "config.md 4"
-    ),
     # data
     "default_max_cav": Quirk(_MAX_CAV, _MAX_CAV, "train_params.max_cav when absent.", "config.md 4"),
     "default_comm_range": Quirk(_COMM_RANGE, _COMM_RANGE, "comm_range in metres when absent.", "config.md 4"),
@@ -66,12 +63,6 @@ QUIRKS: dict[str, Quirk] = {
     ),
     "visualize_lidar_labels": Quirk(
         True, False, "Evaluation (visualize) uses LiDAR labels although label_type is camera.", "data.md Q4"
-    ),
-    "camera_test_crop_negative": Quirk(
-        True, True, "The test-time image crop may start above the image (checkpoints depend on it).", "data.md Q3"
-    ),
-    "modality_by_substring": Quirk(
-        True, False, "ego_modality is matched as a substring (m1 in m10); False: exact names.", "data.md Q7"
     ),
     "delay_pose_only": Quirk(
         True, False, "A delayed agent has an old pose but current sensor data; False: both are old.", "data.md Q9"
@@ -93,18 +84,6 @@ QUIRKS: dict[str, Quirk] = {
     "camera_crop_mask_wrapped": Quirk(
         True, False, "A crop mask larger than the map wraps around by negative indices.", "models.md 3.3"
     ),
-    "codebook_samples_in_eval": Quirk(
-        PerFlavor(False, {"codealign": True, "gencomm": True}),
-        False,
-        "Codebooks draw codes with Gumbel noise in evaluation; False: arg-max.",
-        "codealign.md 10.1, gencomm.md",
-    ),
-    "v2v4real_negatives": Quirk(
-        PerFlavor(False, {"v2v4real": True}),
-        PerFlavor(False, {"v2v4real": True}),
-        "The classification loss takes its negatives as V2V4Real does.",
-        "homogeneous.md 6",
-    ),
     # training
     "resume_lr_offset": Quirk(
         True, False, "The first resumed epoch uses the rate for its own index, one epoch early.", "e2e.md, tools.md 2"
@@ -118,7 +97,6 @@ QUIRKS: dict[str, Quirk] = {
     "validation_shuffled_drop_last": Quirk(
         True, False, "Validation is shuffled and drops the last incomplete batch.", "tools.md 2"
     ),
-    "save_final_epoch": Quirk(False, True, "The last epoch is always saved and validated.", "tools.md 2"),
     # evaluation
     "inference_range": Quirk(
         PerFlavor((102.4, 102.4), {"gencomm": (102.4, 51.2), "stamp": (102.4, 51.2)}),
@@ -126,19 +104,10 @@ QUIRKS: dict[str, Quirk] = {
         "Default of --range for heterogeneous files in metres (x, y); None: the configured range.",
         "tools.md 3",
     ),
-    "in_order_range": Quirk(
-        PerFlavor((204.8, 102.4), {"gencomm": (102.4, 51.2)}),
-        None,
-        "Default of --range of inference_heter_in_order; None: the configured range.",
-        "tools.md 3",
-    ),
     "ap_global_sort": Quirk(
         PerFlavor(True, _OPENCOOD_FAMILY_SORTS_PER_FRAME),
         True,
         "The AP that is printed first sorts all detections of the data set; False: frame after frame.",
         "evaluation.md 7",
-    ),
-    "ap_skips_empty_frames": Quirk(
-        False, False, "Frames without detections are left out of the ground-truth count.", "tools.md 3"
     ),
 }

@@ -106,7 +106,12 @@ def _common_width(groups: Mapping[str, Group]) -> int | None:
     known = {width for width in widths.values() if width is not None}
     if len(known) > 1:
         told = ", ".join(f"{m} gives {width}" for m, width in widths.items())
-        raise ConfigError(f"model.args: the modalities must give maps of one width, but {told} channels.")
+        # A published file is like this: it trains as long as no batch holds both modalities.
+        warnings.warn(
+            f"model.args: the modalities should give maps of one width, but {told} channels: a batch with both fails.",
+            stacklevel=2,
+        )
+        return None
     return next(iter(known), None)
 
 

@@ -28,13 +28,14 @@ def _fill_anchors(
 ) -> dict[str, Any]:
     """Write the anchor numbers of a range and the voxel size into ``postprocess.anchor_args``."""
     context.need(hypes, at, parser)
-    limits = context.numbers(hypes, bounds, 6, parser)
-    voxel = context.numbers(hypes, VOXEL, 3, parser)
+    limits = context.bounds(hypes, bounds, parser)
+    voxel = context.voxel(hypes, VOXEL, limits, parser)
     return fill(hypes, at, anchor_numbers(limits, voxel, rounding, _exact(context)))
 
 
 def _grid_size(hypes: Tree, context: ParserContext, parser: str) -> list[int]:
-    return grid_of(context.numbers(hypes, RANGE, 6, parser), context.numbers(hypes, VOXEL, 3, parser), "nearest")
+    limits = context.bounds(hypes, RANGE, parser)
+    return grid_of(limits, context.voxel(hypes, VOXEL, limits, parser), "nearest")
 
 
 def _with_postprocess_grid(hypes: Tree, context: ParserContext, bounds: str) -> Tree:
@@ -60,8 +61,8 @@ def _load_modality_params(hypes: Tree, context: ParserContext) -> Tree:
     own_voxel = "postprocess.voxel_size"
     voxel_path = own_voxel if lookup(hypes, own_voxel) is not None else VOXEL
     context.need(hypes, ANCHORS, parser)
-    bounds = context.numbers(hypes, "postprocess.gt_range", 6, parser)
-    voxel = context.numbers(hypes, voxel_path, 3, parser)
+    bounds = context.bounds(hypes, "postprocess.gt_range", parser)
+    voxel = context.voxel(hypes, voxel_path, bounds, parser)
     return fill(hypes, ANCHORS, anchor_numbers(bounds, voxel, "ceil", _exact(context)))
 
 
@@ -78,8 +79,8 @@ def load_general_params_heter_task(hypes: Tree, context: ParserContext) -> Tree:
     tasks = [key for key in section(hypes, "postprocess") if str(key).startswith("m") and str(key)[1:].isdigit()]
     for task in tasks:
         at = f"postprocess.{task}"
-        bounds = context.numbers(hypes, f"{at}.gt_range", 6, parser)
-        voxel = context.numbers(hypes, f"{at}.voxel_size", 3, parser)
+        bounds = context.bounds(hypes, f"{at}.gt_range", parser)
+        voxel = context.voxel(hypes, f"{at}.voxel_size", bounds, parser)
         context.need(hypes, f"{at}.anchor_args", parser)
         hypes = fill(hypes, f"{at}.anchor_args", anchor_numbers(bounds, voxel, "ceil", _exact(context)))
     return hypes
@@ -134,7 +135,7 @@ def load_point_pillar_params_stage1(hypes: Tree, context: ParserContext) -> Tree
 def load_bev_params(hypes: Tree, context: ParserContext) -> Tree:
     """``geometry_param`` for the BEV pre-processor, post-processor and model (PIXOR)."""
     parser = "load_bev_params"
-    bounds = context.numbers(hypes, RANGE, 6, parser)
+    bounds = context.bounds(hypes, RANGE, parser)
     resolution = context.need(hypes, "preprocess.args.res", parser)
     rate = context.need(hypes, "preprocess.args.downsample_rate", parser)
     derived = {"geometry_param": bev_geometry(bounds, resolution, rate, _exact(context))}

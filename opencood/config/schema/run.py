@@ -17,9 +17,12 @@ from opencood.config.kinds import (
     RANGE,
     TEXT,
     TEXTS,
+    items,
     one_of,
 )
 from opencood.config.schema.key import REQUIRED, Key
+
+SENSORS = items(one_of("lidar", "camera", "depth"), "lidar, camera, depth")
 
 TOP = (
     Key("name", TEXT, REQUIRED, "run name, start of the log folder's name"),
@@ -47,7 +50,12 @@ TOP = (
     Key("yaml_parsers", MAP, None, "parser(s) by modality (STAMP), used without yaml_parser"),
     Key("train_params", MAP, REQUIRED, "how long and how to train"),
     Key("comm_range", NOT_NEGATIVE, 70, "metres; agents farther from the ego are dropped (CooPre: 50)"),
-    Key("input_source", TEXTS, ["lidar"], "what is read from disk: lidar, camera, depth"),
+    Key(
+        "input_source",
+        items(one_of("lidar", "camera", "depth"), "lidar, camera, depth"),
+        ["lidar"],
+        "what is read from disk: lidar, camera, depth",
+    ),
     Key("label_type", one_of("lidar", "camera"), "lidar", "all boxes in range, or those in the visibility map"),
     Key("cav_lidar_range", RANGE, None, "only a place for an anchor"),
     Key("dataset_mode", TEXT, None, "V2X-Real: who takes part (vc, v2v, ic, i2i)"),
@@ -107,8 +115,10 @@ NOISE = (
 )
 
 NOISE_ARGS = (
-    *(Key(name, NUMBER, 0, "metres") for name in ("pos_std", "pos_mean")),
-    *(Key(name, NUMBER, 0, "degrees") for name in ("rot_std", "rot_mean")),
+    Key("pos_std", NOT_NEGATIVE, 0, "metres"),
+    Key("pos_mean", NUMBER, 0, "metres"),
+    Key("rot_std", NOT_NEGATIVE, 0, "degrees"),
+    Key("rot_mean", NUMBER, 0, "degrees"),
     Key("laplace", BOOL, False, "Laplace noise instead of Gaussian"),
 )
 

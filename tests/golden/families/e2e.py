@@ -40,6 +40,8 @@ def run(case: Case) -> dict[str, Any]:
 
 
 def _train(case: Case, content: Mapping[str, Any]) -> dict[str, Any]:
+    if "drop_connect" in case.meta:
+        content = _without_drop_connect(content)
     seen = TrainingRun(content, lambda model: _fill(case, model)).run(int(case.meta["training"]["steps"]))
     outputs = {f"train/{name}": value for name, value in seen.items()}
     hypes = configure(content)
@@ -49,6 +51,18 @@ def _train(case: Case, content: Mapping[str, Any]) -> dict[str, Any]:
             first = int(start[1] or 0)
             outputs[name] = learning_rates(hypes, range(first, first + len(wanted)), first)
     return outputs
+
+
+def _without_drop_connect(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with every image trunk in one piece, as such a case was recorded."""
+    model = content["model"]
+    args = {
+        name: {**part, "encoder_args": {**part["encoder_args"], "drop_connect": 0.0}}
+        if isinstance(part, Mapping) and part.get("sensor_type") == "camera"
+        else part
+        for name, part in model["args"].items()
+    }
+    return {**content, "model": {**model, "args": args}}
 
 
 def _fill(case: Case, model: torch.nn.Module) -> None:

@@ -15,6 +15,7 @@ from opencood.models import checkpoint_tools
 from opencood.models.backbones.aligner import AlignNet
 from opencood.models.build import build_model
 from opencood.models.scene import SceneFeatures
+from opencood.models.sparse.weights import sparse_weight_to_v2
 from opencood.registry import REGISTRY
 from tests.golden.harness import Case
 
@@ -249,7 +250,7 @@ def run_tools(case: Case) -> Results:
     for name in case.inputs:
         wanted = name.replace("_v1", "_v2")
         shape = case.wanted[wanted].shape
-        results[wanted] = checkpoint_tools.sparse_weight_to_v2(case.tensor(name), shape)
+        results[wanted] = sparse_weight_to_v2(case.tensor(name), shape)
     return results
 
 

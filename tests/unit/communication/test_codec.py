@@ -17,7 +17,7 @@ shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 def random_tensor(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torch.Tensor:
     raw = np.random.default_rng(seed).integers(0, 256, size=(*shape, dtype.itemsize), dtype=np.uint8)
     if dtype is torch.bool:
-        return torch.from_numpy(raw[..., 0] > 127)
+        return torch.from_numpy(np.asarray(raw[..., 0] > 127))
     return torch.from_numpy(raw).reshape(-1).view(dtype).reshape(shape)
 
 

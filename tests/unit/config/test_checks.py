@@ -34,7 +34,7 @@ def changed(hypes: dict, path: str, value: Any) -> dict:
         ("train_params.epoches", 0, "a whole number above 0"),
         ("comm_range", "far", "a number not below 0"),
         ("label_type", "lidr", "Did you mean 'lidar'"),
-        ("input_source", "lidar", "a list of texts"),
+        ("input_source", "lidar", "a list of lidar, camera, depth"),
         ("preprocess.cav_lidar_range", [1, 2, 3], r"a list of 6 numbers"),
         ("postprocess.anchor_args.l", "3,9", "a number"),
         ("postprocess.order", "whl", "one of hwl, lwh, lhw"),

@@ -140,7 +140,7 @@ def test_bytes_are_refused_outside_numpy_objects(tmp_path: Path) -> None:
 
 def test_a_damaged_array_is_a_clear_error(tmp_path: Path) -> None:
     text = "x: !!python/object/apply:numpy.core.multiarray._reconstruct\n- 1\n"
-    with pytest.raises(ConfigError, match=r"file\.yaml:1: unreadable object"):
+    with pytest.raises(ConfigError, match=r"file\.yaml:1: unreadable value"):
         read(tmp_path, text)
 
 

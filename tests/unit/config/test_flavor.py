@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,20 @@ HETER = {"ego_modality": "m1", "mapping_dict": {}}
 )
 def test_flavor(hypes: dict, flavor: str) -> None:
     assert flavor_of(hypes) == flavor
+
+
+@pytest.mark.parametrize(
+    ("path", "hypes", "flavor"),
+    [
+        ("CodeAlign/opencood/hypes_yaml/opv2v/MoreModality/HEAL/a.yaml", {"heter": HETER}, "codealign"),
+        ("work/HEAL/a.yaml", {"heter": HETER}, "heal"),
+        ("HEAL/a.yaml", {"heter": {**HETER, "heter_group": [["m1"]]}}, "codealign"),
+        ("GenComm/a.yaml", {"fusion": {"dataset": "opv2v"}}, "coalign"),
+        ("CodeAlign/a.yaml", {"heter": HETER, "flavor": "heal"}, "heal"),
+    ],
+)
+def test_the_folder_of_a_clone_decides_where_nothing_else_does(path: str, hypes: dict, flavor: str) -> None:
+    assert flavor_of(hypes, Path(path)) == flavor
 
 
 def test_an_unknown_flavor_or_parity() -> None:

@@ -56,13 +56,12 @@ def test_heads_and_anchors_must_agree():
         build_model(config)
 
 
-def test_modalities_must_arrive_at_one_width():
+def test_modalities_should_arrive_at_one_width():
     other = MODELS["heter_model_baseline"]["m1"] | {"shrink_header": None}
-    with pytest.raises(ConfigError, match="one width") as caught:
+    with pytest.warns(UserWarning, match="one width, but m1 gives 16"):
         build_model(
             hypes("heter_pyramid_collab", m2=modality(backbone_args=STAGE | {"num_filters": [32]}, **_identity()))
         )
-    assert "m1 gives 16" in str(caught.value)
     build_model(hypes("heter_model_baseline", m2=other))
 
 
