@@ -13,7 +13,7 @@ from opencood.geometry.boxes import boxes_to_corners_3d
 from opencood.geometry.poses import transform_points, x1_to_x2, x_to_world
 
 EGO = [4.0, 2.0, 0.0, 0.0, 30.0, 0.0]  # x, y, z, roll, yaw, pitch
-COLLABORATOR = [18.0, 10.0, 0.0, 0.0, 120.0, 0.0]
+COLLABORATOR = [19.0, 4.0, 0.0, 0.0, 110.0, 0.0]
 OBJECT = np.array([[9.0, 4.0, 0.0, 1.6, 1.8, 4.2, np.deg2rad(20.0)]])  # x, y, z, h, w, l, yaw in the ego frame
 
 
