@@ -1,7 +1,8 @@
 """The one place where a name in a YAML file becomes a component.
 
-A component registers under a *kind* (``fusion``, ``encoder``, ``loss``...) and its published ``core_method``. Its constructor
-signature is the schema of its arguments; keys that published files carry but nobody reads are listed as ``ignores``.
+A component registers under a *kind* (``fusion``, ``encoder``, ``loss``...) and its published ``core_method``. Its
+constructor signature is the schema of its arguments; keys that published files carry but nobody reads are listed as
+``ignores``.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def draw_world(axes: Axes) -> None:
-    """World frame: x forward, y to the right of x when seen from above (left-handed), both agents' own axes, one transform."""
+    """World frame: x forward, y to its right when seen from above, both agents' own axes, one transform."""
     axes.set_title("World (left-handed: y is right of x)\npose = [x, y, z, roll, yaw, pitch], metres, degrees")
     arrows(axes, np.eye(4), "world", "black")
     arrows(axes, x_to_world(EGO), "ego", "tab:blue")

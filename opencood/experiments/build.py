@@ -1,6 +1,7 @@
 """The one place that turns hypes into objects: data sets, detectors, losses.
 
-A hypes file may name the user's own modules under ``plugins``; they are imported first, so that what they register can be built.
+A hypes file may name the user's own modules under ``plugins``; they are imported first, so that what they register can
+be built.
 """
 
 from __future__ import annotations
