@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
+from opencood.data.left_out import LeftOut
 from opencood.data.perturb.pose import PoseNoise
 from opencood.data.readers.base import Reader
 from opencood.data.samples.base import Sample, SampleMaker
@@ -30,7 +31,7 @@ class CooperativeDataset(Dataset):
         reader: gives frames.
         maker: turns frames into samples and samples into batches.
         noise: pose noise, or None.
-        skip_broken: a broken frame becomes None and is counted in ``broken_frames`` instead of raising.
+        skip_broken: a broken frame becomes None and is counted in ``frames_left_out`` instead of raising.
         seed: of the data set's own generators.
         draws: generators for every draw, in the published order; None = own ones.
     """
@@ -49,10 +50,9 @@ class CooperativeDataset(Dataset):
         self.hypes = hypes
         self.reader = reader
         self.epoch = 0
-        self.broken_frames: dict[int, str] = {}
         self._maker = maker
         self._noise = noise if maker.uses_noise else None
-        self._skip_broken = skip_broken
+        self._left_out = LeftOut(0) if skip_broken else None
         self._seed = seed
         self._given_draws = draws
         if draws is not None and maker.inputs.heterogeneous:
@@ -78,19 +78,22 @@ class CooperativeDataset(Dataset):
         """Return a sample, or None when no agent takes part or the frame is broken and may be skipped.
 
         Raises:
-            DataError: a file of the frame is missing or broken.
+            DataError: a file of the frame is missing or broken, or every frame of the split is.
         """
         index = range(len(self))[index]
         draws = self._draws("frame", index)
         try:
             return self._maker.make(self.frame(index, draws), draws)
         except DataError as error:
-            if not self._skip_broken:
+            if self._left_out is None:
                 raise DataError(f"{error} (Frame {index}; 'on_bad_frame: skip' leaves such frames out.)") from error
-            if index not in self.broken_frames:
-                log.warning("Frame %d is left out (on_bad_frame: skip): %s", index, error)
-            self.broken_frames[index] = str(error)
+            self._leave_out(self._left_out, index, error)
             return None
+
+    @property
+    def frames_left_out(self) -> list[int]:
+        """Indices of the broken frames that were left out so far, by whichever loader process."""
+        return self._left_out.indices() if self._left_out is not None else []
 
     def frame(self, index: int, draws: Draws | None = None) -> Frame:
         """Return the frame a sample is made of, with its pose noise.
@@ -105,6 +108,8 @@ class CooperativeDataset(Dataset):
         """Start an epoch (None: the next one): training draws the order and the modalities of the agents anew."""
         self.epoch = self.epoch + 1 if epoch is None else epoch
         self.reader.replan(self._draws("plan"))
+        if self._left_out is not None:
+            self._left_out = self._left_out.grown(len(self))
 
     def collate_batch_train(self, samples: Sequence[Sample | None]) -> Batch | None:
         """Return the batch of several samples under key ``ego``, or None when none is left.
@@ -126,7 +131,15 @@ class CooperativeDataset(Dataset):
     def post_process(self, batch: Batch, outputs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """Return detected boxes (M, 8, 3) and scores (M,), or None and None, and ground truth (G, 8, 3); ego frame."""
         boxes, scores = self.post_processor.post_process(batch, outputs)
-        return boxes, scores, self.post_processor.generate_gt_bbx(batch)
+        if self._maker.settings.conventions.common_ids:
+            return boxes, scores, self.post_processor.generate_gt_bbx(batch)
+        return boxes, scores, self.post_processor.generate_gt_bbx_by_iou(batch)
+
+    def _leave_out(self, left_out: LeftOut, index: int, error: DataError) -> None:
+        if left_out.add(index, self.epoch):
+            log.warning("Frame %d is left out (on_bad_frame: skip): %s", index, error)
+        if left_out.all_of(len(self), self.epoch):
+            raise DataError(f"on_bad_frame: skip left out every frame of the split ({len(self)}); the last: {error}")
 
     def _collate(self, samples: Sequence[Sample | None], train: bool) -> Batch | None:
         present = [sample for sample in samples if sample is not None]

@@ -24,10 +24,17 @@ class Objects:
     Attributes:
         ids: (n,) int64, the same for all agents of a scenario.
         corners: (n, 8, 3) float64 box corners in the world, metres; order of spec data.md, section 1.
+        classes: (n,) int64 class of each object, counted from 1; None where all are vehicles.
     """
 
     ids: NDArray[np.int64]
     corners: NDArray[np.float64]
+    classes: NDArray[np.int64] | None = None
+
+    def select(self, mask: NDArray[np.bool_]) -> Objects:
+        """The objects of a mask (n,)."""
+        classes = None if self.classes is None else self.classes[mask]
+        return Objects(self.ids[mask], self.corners[mask], classes)
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,29 @@ class Camera:
     """One camera of an agent; images are read when they are asked for.
 
     Attributes:
-        pose: (6,) float64 pose in the world (a CARLA camera: x forward, y right, z up), metres and degrees.
+        to_lidar: (4, 4) float32 from the camera (OpenCV axes: x right, y down, z forward) to the agent's LiDAR.
         intrinsic: (3, 3) float64 pixels.
         image: RGB picture.
-        depth: picture whose bytes are metres.
+        depth: picture whose bytes are metres; None where the data set has no depth.
     """
 
-    pose: NDArray[np.float64]
+    to_lidar: NDArray[np.float32]
     intrinsic: NDArray[np.float64]
     image: Path
-    depth: Path
+    depth: Path | None = None
+
+
+@dataclass(frozen=True)
+class VisibilityMap:
+    """What the cameras of an agent see, drawn from above: 256 x 256 pixels of 0.39 m, heading up.
+
+    Attributes:
+        places: where the picture may lie.
+        pose: (6,) pose of the LiDAR that the map is drawn around.
+    """
+
+    places: tuple[Path, ...]
+    pose: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -73,14 +93,17 @@ class Agent:
     """One connected vehicle or roadside unit at one moment.
 
     Attributes:
-        id: name of its folder; roadside units are negative.
+        id: its name in the data set; in the OPV2V family roadside units are negative.
         lidar_pose: (6,) float64 pose of the LiDAR in the world as the agents believe it, possibly disturbed.
         lidar_pose_clean: (6,) the true pose; ground truth is made with it.
-        objects: what the agent lists.
+        objects: what the agent lists; always of the ego's moment, also when the agent is late.
         lidar: its point cloud, not yet read.
         modality: name in ``heter.modality_setting``; None in homogeneous data sets.
         cameras: by position 0, 1, ...
-        visibility: where the map of what its cameras see may lie (256 x 256 pixels of 0.39 m).
+        camera_objects: what its cameras see, where the data set lists it.
+        visibility: map of what its cameras see, where the data set draws it.
+        roadside: whether it is a roadside unit and no vehicle.
+        delay: age of its pose and observation, in frames.
     """
 
     id: str
@@ -90,12 +113,10 @@ class Agent:
     lidar: PointSource
     modality: str | None = None
     cameras: tuple[Camera, ...] = ()
-    visibility: tuple[Path, ...] = ()
-
-    @property
-    def is_roadside(self) -> bool:
-        """Whether the agent is a roadside unit."""
-        return is_roadside(self.id)
+    camera_objects: Objects | None = None
+    visibility: VisibilityMap | None = None
+    roadside: bool = False
+    delay: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,9 @@ from PIL import Image
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Camera
 from opencood.errors import ConfigError, DataError
-from opencood.geometry.poses import x1_to_x2, x_to_world
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 _STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
-# OpenCV camera axes (x right, y down, z forward) in the CARLA axes of a camera pose.
-_OPENCV_AXES = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], np.float64)
 
 
 @dataclass(frozen=True)
@@ -133,29 +130,28 @@ def camera_inputs(
     missing = [number for number in augmentation.cameras if number >= len(agent.cameras)]
     if missing:
         raise DataError(f"agent {agent.id}: data_aug_conf.cams names camera{missing[0]}, the metadata file does not.")
-    rows = [_one(agent.cameras[k], agent, augmentation, depth, train, draws) for k in augmentation.cameras]
+    rows = [_one(agent.cameras[k], augmentation, depth, train, draws) for k in augmentation.cameras]
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def _one(
-    camera: Camera, agent: Agent, augmentation: ImageAugmentation, depth: bool, train: bool, draws: Draws
+    camera: Camera, augmentation: ImageAugmentation, depth: bool, train: bool, draws: Draws
 ) -> dict[str, NDArray[np.float32]]:
     transform = augmentation.draw(train, draws)
     channels = [normalised(transform.apply(read_picture(camera.image, "RGB")))]
     if depth:
+        if camera.depth is None:
+            raise DataError(f"{camera.image}: this data set has no depth; remove depth from input_source.")
         channels.append(np.asarray(transform.apply(read_picture(camera.depth, "L")), np.float32)[None])
-    # The camera pose is evaluated in float32, as published: it decides on which side of a cell border points fall.
-    to_world = x_to_world(camera.pose.astype(np.float32), dtype=np.float32)
-    extrinsic = (x1_to_x2(to_world, agent.lidar_pose_clean) @ _OPENCV_AXES).astype(np.float32)
     rot, shift = transform.homography()
     post_rot, post_tran = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
     post_rot[:2, :2], post_tran[:2] = rot, shift
     return {
         "imgs": np.concatenate(channels),
         "intrins": camera.intrinsic.astype(np.float32),
-        "extrinsics": extrinsic,
-        "rots": extrinsic[:3, :3],
-        "trans": extrinsic[:3, 3],
+        "extrinsics": camera.to_lidar,
+        "rots": camera.to_lidar[:3, :3],
+        "trans": camera.to_lidar[:3, 3],
         "post_rots": post_rot,
         "post_trans": post_tran,
     }

@@ -25,7 +25,7 @@ from opencood.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # raise it when the content of the cache file changes
+_FORMAT = 2  # raise it when the content of the cache file changes
 _ANNOUNCE_AFTER = 500  # files; parsing them takes some seconds
 
 
@@ -37,6 +37,7 @@ class Moment:
         lidar_pose: (6,).
         object_ids: (n,) int64.
         object_corners: (n, 8, 3).
+        object_classes: (n,) int64, counted from 1.
         camera_poses: (k, 6).
         camera_intrinsics: (k, 3, 3) pixels.
     """
@@ -44,6 +45,7 @@ class Moment:
     lidar_pose: NDArray[np.float64]
     object_ids: NDArray[np.int64]
     object_corners: NDArray[np.float64]
+    object_classes: NDArray[np.int64]
     camera_poses: NDArray[np.float64]
     camera_intrinsics: NDArray[np.float64]
 
@@ -100,6 +102,7 @@ class Index:
             self.arrays["lidar_pose"][row],
             self.arrays["object_id"][objects],
             self.arrays["object_corners"][objects],
+            self.arrays["object_class"][objects],
             self.arrays["camera_pose"][cameras],
             self.arrays["camera_intrinsic"][cameras],
         )
@@ -121,20 +124,31 @@ def load_index(root: Path, listing: Listing, parse: Callable[[Path], Moment]) ->
     return Index(root, listing.tree, problems, arrays)
 
 
-def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[str]]]]) -> Listing:
-    """Build a listing from (scenario, agent, metadata files), everything in sorted order."""
+def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[str]]]], dialect: str = "") -> Listing:
+    """Build a listing from (scenario, agent, metadata files), everything in sorted order.
+
+    ``dialect`` names how the files are read: the same folder read otherwise has another index.
+    """
     tree: dict[str, dict[str, Track]] = {}
     files: list[str] = []
-    digest = hashlib.sha256(f"{_FORMAT} {root.resolve()}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {dialect} {root.resolve()}".encode())
     for scenario, agent, entries in tracks:
         stamps = tuple(entry.name.partition(".")[0] for entry in entries)
         tree.setdefault(scenario, {})[agent] = Track(stamps, len(files))
         for entry in entries:
-            status = entry.stat()
             name = f"{scenario}/{agent}/{entry.name}"
-            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(f"{name} {_version(entry)}\n".encode())
             files.append(name)
     return Listing(tree, tuple(files), digest.hexdigest())
+
+
+def _version(entry: os.DirEntry[str]) -> str:
+    """What changes when the file does; a link to nothing is left to the parser, which names it."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return "unreadable"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def entries_of(path: Path) -> list[os.DirEntry[str]]:
@@ -167,7 +181,8 @@ def cache_folder() -> Path:
 def _parse_all(
     root: Path, files: tuple[str, ...], parse: Callable[[Path], Moment]
 ) -> tuple[dict[int, str], dict[str, NDArray[Any]]]:
-    empty = Moment(np.zeros(6), np.zeros(0, np.int64), np.zeros((0, 8, 3)), np.zeros((0, 6)), np.zeros((0, 3, 3)))
+    none = np.zeros(0, np.int64)
+    empty = Moment(np.zeros(6), none, np.zeros((0, 8, 3)), none, np.zeros((0, 6)), np.zeros((0, 3, 3)))
     problems: dict[int, str] = {}
     moments = []
     shown = tqdm(files, desc=f"Indexing {root}", unit="file", disable=None if len(files) > _ANNOUNCE_AFTER else True)
@@ -183,6 +198,7 @@ def _parse_all(
         "object_start": _starts([len(moment.object_ids) for moment in moments]),
         "object_id": np.concatenate([moment.object_ids for moment in moments]),
         "object_corners": np.concatenate([moment.object_corners for moment in moments]),
+        "object_class": np.concatenate([moment.object_classes for moment in moments]),
         "camera_start": _starts([len(moment.camera_poses) for moment in moments]),
         "camera_pose": np.concatenate([moment.camera_poses for moment in moments]),
         "camera_intrinsic": np.concatenate([moment.camera_intrinsics for moment in moments]),

@@ -60,7 +60,7 @@ class Roster:
         if names is None or names[ids[0]] in self.ego_modalities:
             return list(ids)
         for agent in names:
-            if self._mapped(names[agent]) in self.ego_modalities:
+            if self.mapped(names[agent]) in self.ego_modalities:
                 return [agent, *sorted(other for other in names if other != agent)]
         return list(ids)
 
@@ -72,11 +72,23 @@ class Roster:
         if names is None:
             weights = self.preference or dict.fromkeys(self.modalities, 1 / len(self.modalities))
             return draws.python.choices(list(weights), weights=list(weights.values()))[0]
-        return self._mapped(names[ids[position]])
+        return self.mapped(names[ids[position]])
 
     def listed(self, scenario: str) -> bool:
         """Whether the assignment names the scenario (True when there is no assignment)."""
-        return self.assignment is None or scenario in self.assignment
+        return not self.assignment or scenario in self.assignment
+
+    def mapped(self, name: str) -> str:
+        """Return the modality of an assigned name.
+
+        Raises:
+            ConfigError: ``mapping_dict`` has no entry for it.
+        """
+        if not self.mapping:
+            return name
+        if name not in self.mapping:
+            raise ConfigError(f"heter.mapping_dict: no entry for '{name}'.{nearest(name, self.mapping)}")
+        return self.mapping[name]
 
     def _names(self, scenario: str, ids: Sequence[str]) -> dict[str, str] | None:
         """Assigned name by agent in the assignment's own order, or None when names are drawn at random.
@@ -97,13 +109,6 @@ class Roster:
                 "add them, or remove the scenario to have all its agents assigned in turn."
             )
         return {agent: name for agent, name in given.items() if agent in ids}
-
-    def _mapped(self, name: str) -> str:
-        if not self.mapping:
-            return name
-        if name not in self.mapping:
-            raise ConfigError(f"heter.mapping_dict: no entry for '{name}'.{nearest(name, self.mapping)}")
-        return self.mapping[name]
 
 
 def build_roster(hypes: Mapping[str, Any], train: bool) -> Roster | None:

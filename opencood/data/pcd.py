@@ -63,9 +63,9 @@ def read_points(path: str | Path, *, drop_invalid: bool = False) -> NDArray[np.f
         DataError: missing, truncated or corrupt file, no usable fields, no point, or invalid numbers.
     """
     columns = read_pcd(path)
-    missing = [name for name in "xyz" if name not in columns]
+    missing = [name for name in "xyz" if name not in columns or columns[name].ndim != 1]
     if missing:
-        raise DataError(f"{path}: no field {', '.join(missing)}; the file has {', '.join(columns)}.")
+        raise DataError(f"{path}: no field {', '.join(missing)} of one value; the file has {', '.join(columns)}.")
     cloud = np.empty((len(columns["x"]), 4), np.float32)
     for position, name in enumerate("xyz"):
         cloud[:, position] = columns[name]
@@ -137,8 +137,14 @@ def _header(entries: dict[str, list[str]], body: int) -> PcdHeader:
     for name, kind, size in zip(names, types, sizes, strict=True):
         if size not in _SIZES.get(kind, ()):
             raise ValueError(f"field {name} of type {kind}{size}")
+    if min(counts, default=1) < 1:
+        raise ValueError(f"COUNT {' '.join(map(str, counts))}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a field is given twice: {' '.join(names)}")
     points = int(entries["POINTS"][0]) if "POINTS" in entries else int(entries["WIDTH"][0]) * int(entries["HEIGHT"][0])
-    encoding = entries["DATA"][0].lower()
+    if points < 0:
+        raise ValueError(f"POINTS {points}")
+    encoding = entries["DATA"][0].lower() if entries["DATA"] else ""
     if encoding not in ("ascii", "binary", "binary_compressed"):
         raise ValueError(f"DATA {encoding}")
     dtypes = tuple(np.dtype(f"<{_KINDS[kind]}{size}") for kind, size in zip(types, sizes, strict=True))

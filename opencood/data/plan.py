@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -13,6 +13,7 @@ from opencood.data.draws import Draws
 from opencood.data.frame import Frame, roadside_last
 from opencood.data.index import Track
 from opencood.data.modality import Roster
+from opencood.data.perturb.delay import Delay
 from opencood.errors import DataError
 
 Tree = Mapping[str, Mapping[str, Track]]
@@ -20,12 +21,18 @@ Tree = Mapping[str, Mapping[str, Track]]
 
 @dataclass(frozen=True)
 class AgentRead:
-    """One agent of a planned frame: the index row it is read from, and its modality."""
+    """One agent of a planned frame: index row and stamp of the moment, and those its late observation comes from.
+
+    Without a delay the two are the same.
+    """
 
     agent: str
     stamp: str
     row: int
     modality: str | None
+    late_stamp: str
+    late_row: int
+    delay: int
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,12 @@ class FramePlan:
 
 @dataclass(frozen=True)
 class ScenarioPlan:
-    """Agents of one scenario in their order, with the modality of each at each stamp of the ego."""
+    """Agents of one scenario in their order, with the modality and the delay of each at each stamp of the ego."""
 
     name: str
     tracks: tuple[tuple[str, Track], ...]
     modalities: tuple[tuple[str, ...], ...] | None
+    delays: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def stamps(self) -> tuple[str, ...]:
@@ -75,34 +83,55 @@ class Plan:
         scenario = self._scenarios[number]
         position = index - (self._ends[number - 1] if number else 0)
         stamp = scenario.stamps[position]
-        reads = tuple(self._read(scenario, agent, stamp, position) for agent in range(len(scenario.tracks)))
+        reads = tuple(self._read(scenario, agent, position) for agent in range(len(scenario.tracks)))
         return FramePlan(index, scenario.name, stamp, reads)
 
     @staticmethod
-    def _read(scenario: ScenarioPlan, order: int, stamp: str, position: int) -> AgentRead:
-        agent, track = scenario.tracks[order]
-        row = track.row(stamp)
-        if row is None:
-            ego = scenario.tracks[0][0]
-            raise DataError(
-                f"scenario {scenario.name}: agent {agent} has no metadata file for stamp {stamp}, which the ego {ego} "
-                "has; complete the folder or remove the stamp from all agents."
-            )
+    def _read(scenario: ScenarioPlan, order: int, position: int) -> AgentRead:
+        agent = scenario.tracks[order][0]
+        stamp = scenario.stamps[position]
         modality = scenario.modalities[order][position] if scenario.modalities else None
-        return AgentRead(agent, stamp, row, modality)
+        delay = min(position, scenario.delays[order][position]) if scenario.delays else 0
+        late_stamp = scenario.stamps[position - delay]
+        row, late_row = _row(scenario, order, stamp), _row(scenario, order, late_stamp)
+        return AgentRead(agent, stamp, row, modality, late_stamp, late_row, delay)
 
 
-def make_plan(tree: Tree, *, train: bool, max_cav: int, roster: Roster | None, draws: Draws) -> Plan:
-    """Order the agents of every scenario and give them their modalities.
+def _row(scenario: ScenarioPlan, order: int, stamp: str) -> int:
+    agent, track = scenario.tracks[order]
+    row = track.row(stamp)
+    if row is None:
+        ego = scenario.tracks[0][0]
+        raise DataError(
+            f"scenario {scenario.name}: agent {agent} has no metadata file for stamp {stamp}, which the ego {ego} "
+            "has; complete the folder or remove the stamp from all agents."
+        )
+    return row
 
-    Test: agents sorted as text; training: shuffled. Position 0 becomes the ego, at most ``max_cav`` agents take part.
+
+def make_plan(
+    tree: Tree,
+    *,
+    train: bool,
+    max_cav: int,
+    roster: Roster | None,
+    draws: Draws,
+    delay: Delay | None = None,
+    arrange: Callable[[str, list[str]], list[str]] = lambda scenario, ids: roadside_last(ids),
+) -> Plan:
+    """Order the agents of every scenario, give them their modalities and say how late they are.
+
+    Test: agents sorted as text; training: shuffled; then ``arrange`` chooses and orders them for a scenario, which is
+    left out when no agent remains. Position 0 becomes the ego, at most ``max_cav`` agents take part.
     """
     scenarios = []
     for name, tracks in tree.items():
         ids = sorted(tracks)
         if train:
             draws.python.shuffle(ids)
-        ids = roadside_last(ids)
+        ids = arrange(name, ids)
+        if not ids:
+            continue
         if roster is not None:
             ids = roster.order(name, ids, draws)
         chosen = ids[:max_cav]
@@ -112,8 +141,20 @@ def make_plan(tree: Tree, *, train: bool, max_cav: int, roster: Roster | None, d
                 tuple(roster.modality(name, ids, position, draws) for _ in tracks[agent].stamps)
                 for position, agent in enumerate(chosen)
             )
-        scenarios.append(ScenarioPlan(name, tuple((agent, tracks[agent]) for agent in chosen), modalities))
+        chosen_tracks = tuple((agent, tracks[agent]) for agent in chosen)
+        scenarios.append(ScenarioPlan(name, chosen_tracks, modalities, _delays(delay, chosen_tracks, draws)))
     return Plan(scenarios)
+
+
+def _delays(
+    delay: Delay | None, tracks: Sequence[tuple[str, Track]], draws: Draws
+) -> tuple[tuple[int, ...], ...] | None:
+    """Frames by which each agent is late at each stamp of the ego, which itself is never late."""
+    if delay is None:
+        return None
+    moments = len(tracks[0][1].stamps)
+    others = (tuple(delay.frames(draws) for _ in range(moments)) for _ in tracks[1:])
+    return ((0,) * moments, *others)
 
 
 def within_range(frame: Frame, comm_range: float) -> Frame:

@@ -6,49 +6,32 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
 
 from opencood.data.draws import Draws
-from opencood.data.frame import Agent, Camera, Frame, Objects, PointSource
+from opencood.data.frame import Agent, Camera, Frame, Objects, PointSource, VisibilityMap, is_roadside, roadside_last
 from opencood.data.index import Index, Moment, entries_of, folders_of, list_tracks, load_index
-from opencood.data.modality import Roster
 from opencood.data.pcd import read_points
 from opencood.data.plan import AgentRead, FramePlan, Plan, make_plan
-from opencood.data.readers.opv2v_metadata import parse_metadata
+from opencood.data.readers.base import OPV2V, Conventions, ReaderSettings
+from opencood.data.readers.opv2v_metadata import OPV2V as OPV2V_DIALECT
+from opencood.data.readers.opv2v_metadata import Dialect, parse_metadata
 from opencood.errors import DataError
+from opencood.geometry.poses import poses_to_tfm, x_to_world
 from opencood.registry import register
 
 log = logging.getLogger(__name__)
 
 _AGENT = re.compile(r"-?\d+$")
 _EXCLUDED_STAMPS = {("2021_08_20_21_10_24", "000265")}  # a broken frame of the published set
+_OTHER_FILES = ("additional", "camera_gt")  # words in the names of YAML files that are no metadata
 _TREE, _LOWER_RESOLUTION_TREE = "OPV2V", "OPV2V_Hetero"
 _SPLITS = ("train", "validate", "test")
-_PROBLEMS_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class ReaderSettings:
-    """What a reader of the OPV2V family needs.
-
-    Attributes:
-        root: folder of scenarios.
-        root_key: hypes key that names it, for messages.
-        train: training order (shuffled) or test order (sorted).
-        max_cav: agents beyond it are left out.
-        roster: modalities; None in homogeneous data.
-        cameras: whether images are wanted.
-        skip_broken: leave broken files to the frames that need them instead of refusing the folder.
-    """
-
-    root: Path
-    root_key: str
-    train: bool
-    max_cav: int
-    roster: Roster | None = None
-    cameras: bool = False
-    skip_broken: bool = False
+# OpenCV camera axes (x right, y down, z forward) in the CARLA axes of a camera pose.
+_OPENCV_AXES = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], np.float64)
 
 
 @register("reader", "opv2v")
@@ -56,9 +39,9 @@ class OPV2VReader:
     """Frames of a folder ``<scenario>/<agent>/<stamp>.{yaml,pcd,...}``; OPV2V, OPV2V-H and simulated data."""
 
     # Scenarios that lack a camera and are left out when images are wanted.
-    without_cameras: frozenset[str] = frozenset()
-    # Camera labels: objects in this range (ego frame) instead of those in the visibility map.
-    camera_label_range: tuple[float, ...] | None = None
+    without_cameras: ClassVar[frozenset[str]] = frozenset()
+    conventions: ClassVar[Conventions] = OPV2V
+    dialect: Dialect = OPV2V_DIALECT
 
     def __init__(self, settings: ReaderSettings) -> None:
         self.settings = settings
@@ -69,11 +52,17 @@ class OPV2VReader:
         return len(self._plan)
 
     def replan(self, draws: Draws, with_modalities: bool = True) -> None:
-        """Redraw the order and the modalities of agents (only training draws)."""
+        """Redraw the order and the modalities of agents (only training draws), and how late they are."""
         settings = self.settings
-        roster = settings.roster if with_modalities else None
-        tree = self.index.tree
-        self._plan = make_plan(tree, train=settings.train, max_cav=settings.max_cav, roster=roster, draws=draws)
+        self._plan = make_plan(
+            self.index.tree,
+            train=settings.train,
+            max_cav=settings.max_cav,
+            roster=settings.roster if with_modalities else None,
+            draws=draws,
+            delay=settings.delay,
+            arrange=self._arranged,
+        )
 
     def frame(self, index: int) -> Frame:
         """Return a frame; point clouds and images are not read yet.
@@ -88,19 +77,37 @@ class OPV2VReader:
 
     def _agent(self, plan: FramePlan, read: AgentRead) -> Agent:
         settings = self.settings
-        moment = self.index.moment(read.row)
-        stem = settings.root / plan.scenario / read.agent / read.stamp
+        believed, current = self.index.moment(read.late_row), self.index.moment(read.row)
+        folder = settings.root / plan.scenario / read.agent
+        seen = folder / (read.stamp if settings.pose_only else read.late_stamp)
         channels = settings.roster.lidar_channels.get(read.modality or "") if settings.roster else None
         return Agent(
             id=read.agent,
-            lidar_pose=moment.lidar_pose,
-            lidar_pose_clean=moment.lidar_pose,
-            objects=Objects(moment.object_ids, moment.object_corners),
-            lidar=PointSource(channel_file(beside(stem, ".pcd"), channels), read_points),
+            lidar_pose=believed.lidar_pose,
+            lidar_pose_clean=believed.lidar_pose,
+            objects=self._objects(believed, current),
+            lidar=self._lidar(seen, channels),
             modality=read.modality,
-            cameras=_cameras(moment, stem),
-            visibility=additional_files(beside(stem, "_bev_visibility.png")),
+            cameras=_cameras(believed, seen),
+            visibility=VisibilityMap(
+                additional_files(beside(folder / read.stamp, "_bev_visibility.png")),
+                believed.lidar_pose if settings.pose_only else current.lidar_pose,
+            ),
+            roadside=is_roadside(read.agent),
+            delay=read.delay,
         )
+
+    def _lidar(self, stem: Path, channels: int | None) -> PointSource:
+        """The cloud beside a metadata file."""
+        return PointSource(channel_file(beside(stem, ".pcd"), channels), read_points)
+
+    def _objects(self, believed: Moment, current: Moment) -> Objects:
+        """What a perhaps late agent contributes to the ground truth: its list of the ego's moment."""
+        return Objects(current.object_ids, current.object_corners, current.object_classes)
+
+    def _arranged(self, scenario: str, ids: list[str]) -> list[str]:
+        """The agents that take part in a scenario, the ego first; ``ids`` are sorted, or shuffled in training."""
+        return roadside_last(ids)
 
     def _open(self) -> Index:
         settings = self.settings
@@ -109,10 +116,10 @@ class OPV2VReader:
                 f"{settings.root_key}: no folder '{settings.root}' (working directory {Path.cwd()}); "
                 "give the folder that holds the scenarios."
             )
-        listing = list_tracks(settings.root, self._tracks())
+        listing = list_tracks(settings.root, self._tracks(), self.dialect.name)
         if not listing.files:
             raise DataError(f"{settings.root_key}: '{settings.root}' holds no <scenario>/<agent>/<stamp>.yaml.")
-        index = load_index(settings.root, listing, parse_metadata)
+        index = load_index(settings.root, listing, lambda path: parse_metadata(path, self.dialect))
         self._check(index)
         return index
 
@@ -128,13 +135,13 @@ class OPV2VReader:
                     found = True
                     yield scenario.name, agent.name, stamps
             if not found:
-                self._complain(f"scenario {scenario.path} has no valid agent: no <agent number>/<stamp>.yaml in it.")
+                self._complain(f"scenario {scenario.path} has no valid agent: no <agent number>/<stamp>.yaml in it")
 
     def _check(self, index: Index) -> None:
         problems = list(index.problems.values())
         if problems:
-            more = f" (and {len(problems) - _PROBLEMS_SHOWN} more)" if len(problems) > _PROBLEMS_SHOWN else ""
-            self._complain("; ".join(problems[:_PROBLEMS_SHOWN]) + more)
+            more = f" ({len(problems)} of {len(index.arrays['object_start']) - 2} metadata files are broken)"
+            self._complain(problems[0] + (more if len(problems) > 1 else ""))
         roster = self.settings.roster
         unlisted = [name for name in index.tree if roster and not roster.listed(name)]
         if unlisted:
@@ -146,17 +153,10 @@ class OPV2VReader:
             )
 
     def _complain(self, message: str) -> None:
+        sentence = message if message.endswith((".", "?")) else f"{message}."
         if not self.settings.skip_broken:
-            raise DataError(f"{message} Repair it, or set 'on_bad_frame: skip' to leave such frames out.")
-        log.warning("%s Left out (on_bad_frame: skip).", message)
-
-
-@register("reader", "v2xset")
-class V2XSetReader(OPV2VReader):
-    """V2XSet: the OPV2V format with roadside units."""
-
-    without_cameras = frozenset({"2021_09_09_13_20_58"})
-    camera_label_range = (-45, -45, -3, 45, 45, 1)
+            raise DataError(f"{sentence} Repair it, or set 'on_bad_frame: skip' to leave such frames out.")
+        log.warning("%s Left out (on_bad_frame: skip).", sentence)
 
 
 def channel_file(path: Path, channels: int | None) -> Path:
@@ -193,14 +193,19 @@ def beside(stem: Path, ending: str) -> Path:
 
 
 def _cameras(moment: Moment, stem: Path) -> tuple[Camera, ...]:
+    if not len(moment.camera_poses):
+        return ()
+    # Camera poses are evaluated in float32, as published: it decides on which side of a cell border points fall.
+    to_world = poses_to_tfm(moment.camera_poses).astype(np.float64)
+    to_lidar = (np.linalg.inv(x_to_world(moment.lidar_pose)) @ to_world @ _OPENCV_AXES).astype(np.float32)
     return tuple(
         Camera(
-            pose,
+            to_lidar[number],
             intrinsic,
             image=beside(stem, f"_camera{number}.png"),
             depth=lower_resolution_tree(beside(stem, f"_depth{number}.png")),
         )
-        for number, (pose, intrinsic) in enumerate(zip(moment.camera_poses, moment.camera_intrinsics, strict=True))
+        for number, intrinsic in enumerate(moment.camera_intrinsics)
     )
 
 
@@ -209,6 +214,6 @@ def _metadata_files(agent: Path, scenario: str) -> list[os.DirEntry[str]]:
         entry
         for entry in entries_of(agent)
         if entry.name.endswith(".yaml")
-        and "additional" not in entry.name
+        and not any(word in entry.name for word in _OTHER_FILES)
         and (scenario, entry.name.removesuffix(".yaml")) not in _EXCLUDED_STAMPS
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,47 @@ import yaml
 from numpy.typing import NDArray
 
 from opencood.config.dialect import HypesLoader
+from opencood.data.cuboids import cuboid_corners
 from opencood.data.index import Moment
 from opencood.errors import DataError
-from opencood.geometry.boxes import boxes_to_corners_3d
-from opencood.geometry.poses import transform_points, x_to_world
+from opencood.geometry.poses import tfm_to_pose, transform_points, x_to_world
 
 # Half of a published file, and nobody reads it.
 _TRAJECTORY = re.compile(rb"^plan_trajectory:.*?(?=^[^\s-]|\Z)", re.MULTILINE | re.DOTALL)
+Entry = Mapping[str, Any]
+VEHICLE = 1  # the only class of OPV2V
 _CAMERA = re.compile(r"camera(\d+)$")
-# Corners of a box of full size 2 x 2 x 2: the signs of the half sizes along length, width, height.
-_CORNER_SIGNS = boxes_to_corners_3d(np.array([[0, 0, 0, 2, 2, 2, 0]], np.float64), "lwh")[0].astype(np.float64)
 
 
-def parse_metadata(path: Path) -> Moment:
+def _vehicle(entry: Entry) -> int:
+    return VEHICLE
+
+
+def _own_name(name: int, entry: Entry, agent: str) -> int:
+    return name
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How metadata files are read; the defaults are those of OPV2V.
+
+    Attributes:
+        name: in the key of the index cache.
+        class_of: class of an entry of ``vehicles``, counted from 1; 0 leaves it out.
+        id_of: id of an object, given its name, its entry and the agent that lists it.
+        boxes_in_lidar: whether boxes are written in the agent's LiDAR frame; None = where the pose is a matrix.
+    """
+
+    name: str = "opv2v"
+    class_of: Callable[[Entry], int] = _vehicle
+    id_of: Callable[[int, Entry, str], int] = _own_name
+    boxes_in_lidar: bool | None = False
+
+
+OPV2V = Dialect()
+
+
+def parse_metadata(path: Path, dialect: Dialect = OPV2V) -> Moment:
     """Return what a ``<stamp>.yaml`` says; unknown keys are ignored.
 
     Raises:
@@ -34,6 +63,10 @@ def parse_metadata(path: Path) -> Moment:
         document = _load(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise DataError(f"{path}: broken YAML{line}: {error.problem or error.context}; truncated file?") from error
     except (yaml.YAMLError, ValueError) as error:
         raise DataError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, Mapping):
@@ -41,10 +74,11 @@ def parse_metadata(path: Path) -> Moment:
             f"{path}: expected a map with 'lidar_pose' and 'vehicles', found {_kind(document)}; truncated file?"
         )
     try:
-        return _moment(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path}: {reason}; is the file complete?") from error
+        return _moment(document, dialect, agent=path.parent.name)
+    except KeyError as error:
+        raise DataError(f"{path}: missing key {error}; is the file complete?") from error
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path}: {error}; is the file complete?") from error
 
 
 def _load(content: bytes) -> Any:
@@ -54,19 +88,40 @@ def _load(content: bytes) -> Any:
         return yaml.load(content, Loader=HypesLoader)
 
 
-def _moment(document: Mapping[str, Any]) -> Moment:
-    vehicles = document["vehicles"] or {}
+def _moment(document: Entry, dialect: Dialect, agent: str) -> Moment:
+    listed = _map(document["vehicles"] or {}, "vehicles")
+    vehicles = {name: _map(entry, f"vehicles.{name}") for name, entry in listed.items()}
+    classes = {name: label for name, entry in vehicles.items() if (label := dialect.class_of(entry))}
+    ids = [dialect.id_of(_object_id(name), vehicles[name], agent) for name in classes]
     numbers = sorted(int(found[1]) for key in document if (found := _CAMERA.match(str(key))))
-    cameras = [(number, document[f"camera{number}"]) for number in numbers]
+    cameras = [(number, _map(document[f"camera{number}"], f"camera{number}")) for number in numbers]
+    is_matrix = np.shape(document["lidar_pose"]) == (4, 4)
+    pose = _numbers(document["lidar_pose"], (4, 4) if is_matrix else (6,), "lidar_pose")
+    in_lidar = is_matrix if dialect.boxes_in_lidar is None else dialect.boxes_in_lidar
+    corners = _stacked([_corners(name, vehicles[name]) for name in classes], (8, 3))
     return Moment(
-        lidar_pose=_numbers(document["lidar_pose"], (6,), "lidar_pose"),
-        object_ids=np.array([int(name) for name in vehicles], np.int64),
-        object_corners=np.stack([_corners(*item) for item in vehicles.items()]) if vehicles else np.zeros((0, 8, 3)),
+        lidar_pose=tfm_to_pose(pose) if is_matrix else pose,
+        object_ids=np.array(ids, np.int64),
+        object_corners=transform_points(corners, x_to_world(pose)) if in_lidar else corners,
+        object_classes=np.array(list(classes.values()), np.int64),
         camera_poses=_stacked([_numbers(c["cords"], (6,), f"camera{k}.cords") for k, c in cameras], (6,)),
         camera_intrinsics=_stacked(
             [_numbers(c["intrinsic"], (3, 3), f"camera{k}.intrinsic") for k, c in cameras], (3, 3)
         ),
     )
+
+
+def _object_id(name: Any) -> int:
+    try:
+        return int(name)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"'vehicles' has the name {name!r} where the number of an object is expected") from error
+
+
+def _map(value: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"'{key}' must be a map, found {_kind(value)}")
+    return value
 
 
 def _corners(name: Any, vehicle: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -75,12 +130,17 @@ def _corners(name: Any, vehicle: Mapping[str, Any]) -> NDArray[np.float64]:
         _numbers(vehicle.get(key, [0, 0, 0]) if key == "center" else vehicle[key], (3,), f"vehicles.{name}.{key}")
         for key in ("location", "center", "angle", "extent")
     )
+    if (extent < 0).any():
+        raise ValueError(f"'vehicles.{name}.extent' holds half sizes in metres, found {extent.tolist()}")
     pose = np.concatenate([location + offset, angle])
-    return transform_points(_CORNER_SIGNS * extent, x_to_world(pose))
+    return cuboid_corners(extent[None], x_to_world(pose)[None])[0]
 
 
 def _numbers(value: Any, shape: tuple[int, ...], key: str) -> NDArray[np.float64]:
-    numbers = np.asarray(value, np.float64)
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
     if numbers.shape != shape or not np.isfinite(numbers).all():
         raise ValueError(f"'{key}' must be {' x '.join(map(str, shape))} finite numbers, found {value!r}"[:200])
     return numbers

@@ -12,7 +12,7 @@ from opencood.data import collate
 from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
 from opencood.data.samples.inputs import Inputs
-from opencood.data.samples.labels import BoxSet, label_rule
+from opencood.data.samples.labels import BoxSet, label_rule, merged, merged_by_overlap
 from opencood.data.samples.settings import SampleSettings
 
 Entry = dict[str, Any]
@@ -31,10 +31,15 @@ class SampleMaker(ABC):
 
     uses_noise = True
 
+    @property
+    def own_labels(self) -> bool:
+        """Whether every agent contributes what it lists for itself, where data sets also list objects for all."""
+        return self.inputs.heterogeneous
+
     def __init__(self, settings: SampleSettings, inputs: Inputs) -> None:
         self.settings = settings
         self.inputs = inputs
-        self.rule = label_rule(settings)
+        self.rule = label_rule(settings, self.own_labels)
 
     @abstractmethod
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
@@ -72,9 +77,16 @@ class SampleMaker(ABC):
         """Boxes of the agent's objects in the frame of a reference pose (6,)."""
         return self.rule.boxes(agent, reference, self.inputs.label_type(agent))
 
+    def merged(self, sets: Sequence[BoxSet]) -> BoxSet:
+        """All objects of several agents in one frame, each once."""
+        if self.own_labels and not self.settings.conventions.common_ids:
+            return merged_by_overlap(sets, self.settings.order)
+        return merged(sets)
+
     def facts(self, frame: Frame, ids: Sequence[str]) -> Entry:
         """What names the sample."""
-        return {"sample_idx": frame.index, "cav_id_list": list(ids)}
+        names = [int(name) for name in ids] if self.settings.conventions.integer_ids else list(ids)
+        return {"sample_idx": frame.index, "cav_id_list": names}
 
 
 def merge_parts(entries: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -13,7 +13,7 @@ from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Frame
 from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
 from opencood.data.samples.inputs import check_points, homogeneous_inputs
-from opencood.data.samples.labels import BoxSet, label_entry, merged
+from opencood.data.samples.labels import BoxSet, label_entry
 from opencood.data.samples.scene import gather, own_cloud, projected
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError
@@ -36,7 +36,7 @@ class Early(SampleMaker):
         if scene is None:
             return None
         cloud = np.concatenate([projected(own_cloud(agent, draws), scene.to_ego(agent)) for agent in scene.agents])
-        truth = merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
+        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
         entry = self.facts(frame, scene.ids) | {"lidar_pose": scene.poses, "lidar_pose_clean": scene.poses_clean}
         if settings.visualize:
             entry["origin_lidar"] = cloud

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,6 +111,11 @@ class Inputs:
         """Which labels the agent contributes: ``lidar`` or ``camera``."""
         return self._label_types[self._modality(agent)]
 
+    @property
+    def label_types(self) -> frozenset[str]:
+        """All kinds of labels that agents contribute."""
+        return frozenset(self._label_types.values())
+
     def lidar_inputs(self) -> dict[str, LidarInput]:
         """The LiDAR inputs by batch key."""
         return {key: sensor for key, sensor in self._by_key.items() if isinstance(sensor, LidarInput)}
@@ -211,7 +216,10 @@ def _heterogeneous_input(name: str, setting: Mapping[str, Any], where: str, sett
 
 def _camera_input(key: str, conf: Mapping[str, Any], where: str, settings: SampleSettings) -> CameraInput:
     depth = "depth" in input_source(settings.hypes)
-    return CameraInput(key, build_image_augmentation(conf, where), depth, settings.train)
+    augmentation = build_image_augmentation(conf, where)
+    # Published files list four cameras also where a data set has fewer.
+    present = augmentation.cameras[: settings.conventions.cameras]
+    return CameraInput(key, replace(augmentation, cameras=present), depth, settings.train)
 
 
 def _preprocessor(section: Mapping[str, Any], where: str, settings: SampleSettings) -> Any:

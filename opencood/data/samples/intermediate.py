@@ -16,11 +16,14 @@ from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
 from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
 from opencood.data.samples.inputs import Inputs, Part, check_points, heterogeneous_inputs, homogeneous_inputs
-from opencood.data.samples.labels import foreground_entry, label_entry, merged
+from opencood.data.samples.labels import foreground_entry, label_entry
 from opencood.data.samples.scene import Scene, gather, own_cloud, projected
 from opencood.data.samples.settings import SampleSettings
 from opencood.geometry.points import points_in_range
 from opencood.registry import register
+
+# GenComm's names of the same samples with several classes, which the post-processor tells by itself.
+_MULTI_CLASS = ("intermediateheterv2xreal", "intermediatev2xrealheter")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Intermediate(SampleMaker):
         contributions = [self._contribution(agent, scene, draws) for agent in fused]
         parts = [contribution.part for contribution in contributions]
         check_points(parts, frame.label, settings.point_range)
-        truth = merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
+        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
         entry = self.facts(frame, scene.ids) | label_entry(truth, settings)
         entry |= {
             "parts": parts,
@@ -174,13 +177,18 @@ def intermediate(settings: SampleSettings) -> Intermediate:
     return Intermediate(settings, homogeneous_inputs(settings), settings.supervise_single)
 
 
-@register("sample", "intermediateheter", "IntermediateheterFusionDataset")
+@register("sample", "intermediateheter", "IntermediateheterFusionDataset", *_MULTI_CLASS)
 def intermediate_heterogeneous(settings: SampleSettings) -> Intermediate:
     """Intermediate fusion of agents with different sensors and networks."""
     return Intermediate(settings, heterogeneous_inputs(settings), single_labels=True)
 
 
-@register("sample", "intermediateheterinfer", "IntermediateheterinferFusionDataset")
+@register(
+    "sample",
+    "intermediateheterinfer",
+    "IntermediateheterinferFusionDataset",
+    *(f"{name}infer" for name in _MULTI_CLASS),
+)
 def intermediate_heterogeneous_inference(settings: SampleSettings) -> Intermediate:
     """As intermediateheter, but only the first ``use_cav`` agents are encoded."""
     use_cav = settings.hypes.get("use_cav")

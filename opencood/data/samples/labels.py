@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from opencood.data.frame import Agent, Objects
 from opencood.data.images import first_existing, read_picture
 from opencood.data.samples.settings import SampleSettings
-from opencood.errors import ConfigError
+from opencood.errors import ConfigError, DataError
 from opencood.geometry.boxes import boxes_to_corners_3d, corners_in_range, corners_to_boxes
 from opencood.geometry.foreground import foreground_cells, foreground_map
+from opencood.geometry.iou import bev_iou
 from opencood.geometry.poses import transform_points, x_to_world
+from opencood.geometry.postprocessors.ground_truth import SAME_OBJECT_IOU
 
 _MAP_METRES_PER_PIXEL = 0.39
 _MAP_CENTRE = 127
@@ -27,7 +29,8 @@ class BoxSet:
 
     Attributes:
         ids: (n,) int64.
-        boxes: (n, 7) float64 ``x, y, z, sizes, yaw``: metres, radians, sizes in the configured order.
+        boxes: (n, 7) float64 ``x, y, z, sizes, yaw``: metres, radians, sizes in the configured order; or (n, 8) with
+            the class, counted from 1.
     """
 
     ids: NDArray[np.int64]
@@ -37,19 +40,20 @@ class BoxSet:
         """The objects of a mask (n,)."""
         return BoxSet(self.ids[mask], self.boxes[mask])
 
-    def within(self, limits: Sequence[float], order: str) -> BoxSet:
-        """The objects all of whose corners lie in a range, borders included."""
-        return self.select(corners_in_range(boxes_to_corners_3d(self.boxes, order), limits))
+    def within(self, limits: Sequence[float], order: str, min_corners: int | None = None) -> BoxSet:
+        """The objects with so many corners (None: all) in a range, borders included."""
+        corners = boxes_to_corners_3d(self.boxes, order)
+        return self.select(corners_in_range(corners, limits, min_corners=min_corners))
 
     def padded(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(rows, 7) boxes and (rows,) mask, zeros behind the objects.
+        """(rows, 7 or 8) boxes and (rows,) mask, zeros behind the objects.
 
         Raises:
             ConfigError: there are more objects than rows.
         """
         if len(self.ids) > rows:
             raise ConfigError(f"postprocess.max_num: {rows} rows, but a frame has {len(self.ids)} objects; raise it.")
-        boxes, mask = np.zeros((rows, 7)), np.zeros(rows)
+        boxes, mask = np.zeros((rows, self.boxes.shape[1])), np.zeros(rows)
         boxes[: len(self.ids)], mask[: len(self.ids)] = self.boxes, 1
         return boxes, mask
 
@@ -62,48 +66,95 @@ class LabelRule:
         label_range: range of LiDAR labels.
         camera_range: range of camera labels.
         order: order of the box sizes.
-        by_visibility: camera labels are what the visibility map shows.
+        by_visibility: camera labels are what the visibility map shows, unless the agent lists them.
+        planar: sizes are measured in the ground plane, where a tilted box shrinks; otherwise in space.
+        min_corners: so many corners in range make a label; None = all.
+        classes: boxes end in a class.
+        by_belief: labels are placed where the agent believes to be, as published for lists in the agent's own frame.
     """
 
     label_range: tuple[float, ...]
     camera_range: tuple[float, ...]
     order: str
     by_visibility: bool
+    planar: bool = True
+    min_corners: int | None = None
+    classes: bool = False
+    by_belief: bool = False
 
     def boxes(self, agent: Agent, reference: NDArray[np.float64], label_type: str) -> BoxSet:
         """Boxes of an agent's objects in the frame of a reference pose (6,)."""
         if label_type == "lidar":
-            return boxes_in_frame(agent.objects, reference, self.order).within(self.label_range, self.order)
-        objects = seen_by_cameras(agent, self.order) if self.by_visibility else agent.objects
-        return boxes_in_frame(objects, reference, self.order).within(self.camera_range, self.order)
+            objects, limits = agent.objects, self.label_range
+        else:
+            objects, limits = self._seen(agent), self.camera_range
+        if self.by_belief:
+            moved = x_to_world(agent.lidar_pose) @ np.linalg.inv(x_to_world(agent.lidar_pose_clean))
+            objects = replace(objects, corners=transform_points(objects.corners, moved))
+        found = boxes_in_frame(objects, reference, self.order, self.planar)
+        if self.classes:
+            found = _with_classes(found, objects)
+        return found.within(limits, self.order, self.min_corners)
+
+    def _seen(self, agent: Agent) -> Objects:
+        if agent.camera_objects is not None:
+            return agent.camera_objects
+        return seen_by_cameras(agent, self.order) if self.by_visibility else agent.objects
 
 
-def label_rule(settings: SampleSettings) -> LabelRule:
-    """The rule of a configuration."""
-    fixed = settings.camera_label_range
-    return LabelRule(settings.label_range, fixed or settings.anchor_range, settings.order, by_visibility=fixed is None)
+def label_rule(settings: SampleSettings, own_labels: bool) -> LabelRule:
+    """The rule of a configuration; with ``own_labels`` every agent lists its objects for itself."""
+    conventions = settings.conventions
+    label_range, camera_range = settings.label_range, settings.anchor_range
+    if conventions.label_margin is not None:
+        label_range = camera_range = _widened(settings.anchor_range, conventions.label_margin)
+    fixed = conventions.camera_label_range
+    return LabelRule(
+        label_range,
+        fixed or camera_range,
+        settings.order,
+        by_visibility=fixed is None,
+        planar=not settings.sizes_in_space,
+        min_corners=conventions.label_corners,
+        classes=settings.several_classes,
+        by_belief=own_labels and conventions.agent_frame_labels and settings.published,
+    )
 
 
-def boxes_in_frame(objects: Objects, reference: NDArray[np.float64], order: str) -> BoxSet:
-    """Boxes of objects in the frame of a reference pose (6,); roll and pitch are lost."""
+def _widened(limits: tuple[float, ...], metres: float) -> tuple[float, ...]:
+    """The range, reaching so many metres lower and higher."""
+    x0, y0, z0, x1, y1, z1 = limits
+    return x0, y0, z0 - metres, x1, y1, z1 + metres
+
+
+def boxes_in_frame(objects: Objects, reference: NDArray[np.float64], order: str, planar: bool = True) -> BoxSet:
+    """Boxes of objects in the frame of a reference pose (6,); roll and pitch are lost, ``planar`` sizes shrink."""
     local = transform_points(objects.corners, np.linalg.inv(x_to_world(reference)))
-    return BoxSet(objects.ids, corners_to_boxes(local, order))
+    return BoxSet(objects.ids, corners_to_boxes(local, order, planar))
+
+
+def _with_classes(found: BoxSet, objects: Objects) -> BoxSet:
+    """The boxes with the class as their last column; where a data set knows no classes, all are of the first."""
+    classes = np.ones(len(found.ids)) if objects.classes is None else objects.classes
+    return BoxSet(found.ids, np.concatenate([found.boxes, classes[:, None]], axis=1))
 
 
 def seen_by_cameras(agent: Agent, order: str) -> Objects:
     """The objects whose centre is marked in the agent's visibility map.
 
     Raises:
-        DataError: the map is missing or broken.
+        DataError: the map is missing or broken, or the data set has none.
     """
-    visible = np.asarray(read_picture(first_existing(agent.visibility), "RGB")).max(axis=2) > 0
-    centres = boxes_in_frame(agent.objects, agent.lidar_pose_clean, order).boxes[:, :2]
+    if agent.visibility is None:
+        raise DataError(f"agent {agent.id}: this data set says nothing about what cameras see; use label_type: lidar.")
+    visible = np.asarray(read_picture(first_existing(agent.visibility.places), "RGB")).max(axis=2) > 0
+    centres = boxes_in_frame(agent.objects, agent.visibility.pose, order).boxes[:, :2]
     steps = (centres / _MAP_METRES_PER_PIXEL).astype(np.int64)
     rows, columns = _MAP_CENTRE - steps[:, 0], _MAP_CENTRE + steps[:, 1]
     inside = (rows >= 0) & (rows < visible.shape[0]) & (columns >= 0) & (columns < visible.shape[1])
     seen = inside.copy()
     seen[inside] = visible[rows[inside], columns[inside]]
-    return Objects(agent.objects.ids[seen], agent.objects.corners[seen])
+    return agent.objects.select(seen)
 
 
 def merged(sets: Sequence[BoxSet]) -> BoxSet:
@@ -113,6 +164,18 @@ def merged(sets: Sequence[BoxSet]) -> BoxSet:
     _, first = np.unique(ids, return_index=True)
     first.sort()
     return BoxSet(ids[first], boxes[first])
+
+
+def merged_by_overlap(sets: Sequence[BoxSet], order: str) -> BoxSet:
+    """All objects of several agents that have no common ids: of each agent those that overlap none of earlier agents.
+
+    The ids become 0, 1, ...
+    """
+    boxes = sets[0].boxes
+    for one in sets[1:]:
+        overlap = bev_iou(boxes_to_corners_3d(one.boxes, order), boxes_to_corners_3d(boxes, order))
+        boxes = np.concatenate([boxes, one.boxes[(overlap <= np.float32(SAME_OBJECT_IOU)).all(axis=1)]])
+    return BoxSet(np.arange(len(boxes)), boxes)
 
 
 def foreground_entry(found: BoxSet, settings: SampleSettings) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class Late(SampleMaker):
         self.trained = trained
         self.only_ego_cloud = bool(settings.hypes.get("only_vis_ego", True))
 
+    @property
+    def own_labels(self) -> bool:
+        """Every agent detects by itself, so it also lists for itself."""
+        return True
+
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
         """Return one entry (training), or one per agent (testing); None when no agent has a known modality."""
         if self.settings.train:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opencood.config.flavor import parity_of, quirk
+from opencood.config.flavor import flavor_of, parity_of, quirk
 from opencood.data.augment import WorldAugmentation, build_augmentation
+from opencood.data.readers.base import OPV2V, Conventions
 from opencood.errors import ConfigError
 from opencood.registry import REGISTRY
 
@@ -34,7 +35,7 @@ class SampleSettings:
         supervise_single: labels of each agent alone are wanted.
         postprocessor: makes anchors and targets.
         augmentation: applied by early and late training samples.
-        camera_label_range: camera labels are all objects in this range; None = those in the visibility map.
+        conventions: how labels and names of the data set are to be read.
     """
 
     hypes: Mapping[str, Any]
@@ -52,11 +53,21 @@ class SampleSettings:
     supervise_single: bool
     postprocessor: Any
     augmentation: WorldAugmentation
-    camera_label_range: tuple[float, ...] | None = None
+    conventions: Conventions = OPV2V
 
     def quirk(self, name: str) -> Any:
         """Value of a quirk switch for this configuration."""
         return quirk(self.hypes, name)
+
+    @property
+    def several_classes(self) -> bool:
+        """Whether boxes carry a class, because the head has several."""
+        return "anchor_generator_config" in self.hypes["postprocess"]["anchor_args"]
+
+    @property
+    def sizes_in_space(self) -> bool:
+        """Whether box sizes are those of the file even for tilted boxes (V2X-Real's own code, spec coopre.md 11.1)."""
+        return flavor_of(self.hypes) in ("coopre", "v2xreal")
 
     @property
     def published(self) -> bool:
@@ -68,7 +79,7 @@ def read_settings(
     hypes: Mapping[str, Any],
     train: bool,
     visualize: bool = False,
-    camera_label_range: tuple[float, ...] | None = None,
+    conventions: Conventions = OPV2V,
 ) -> SampleSettings:
     """Read the settings of a configuration whose parser has run.
 
@@ -85,12 +96,13 @@ def read_settings(
     if hypes.get("box_align"):
         raise ConfigError("box_align: pose correction from stored boxes is not available yet; remove the section.")
     fusion = _section(hypes, "fusion")
+    usual_range = conventions.default_comm_range or quirk(hypes, "default_comm_range")
     model_args = (hypes.get("model") or {}).get("args") or {}
     return SampleSettings(
         hypes=hypes,
         train=train,
         visualize=visualize,
-        comm_range=float(hypes.get("comm_range", quirk(hypes, "default_comm_range"))),
+        comm_range=float(hypes.get("comm_range", usual_range)),
         max_cav=max_cav_of(hypes),
         max_num=int(_needed(postprocess, "max_num", "postprocess")),
         order=str(_needed(postprocess, "order", "postprocess")),
@@ -108,7 +120,7 @@ def read_settings(
             train=train,
         ),
         augmentation=build_augmentation(hypes.get("data_augment") if train else None),
-        camera_label_range=camera_label_range,
+        conventions=conventions,
     )
 
 

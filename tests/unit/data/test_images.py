@@ -11,24 +11,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opencood.data.draws import Draws
-from opencood.data.frame import Agent, Camera, Objects, PointSource
+from opencood.data.frame import Agent, Camera, Objects, PointSource, VisibilityMap
 from opencood.data.images import build_image_augmentation, camera_inputs, read_picture
 from opencood.data.pcd import read_points
 from opencood.data.samples.labels import boxes_in_frame, seen_by_cameras
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.boxes import boxes_to_corners_3d
+from opencood.geometry.poses import x_to_world
 
 CONF = {
     "resize_lim": [0.6, 0.9], "final_dim": [40, 60], "rot_lim": [-5.0, 5.0], "H": 80, "W": 100, "rand_flip": True,
     "bot_pct_lim": [0.0, 0.1], "cams": ["camera0", "camera1"], "Ncams": 2,
 }  # fmt: skip
 POSE = np.array([10.0, 20.0, 2.0, 0.0, 40.0, 0.0])
+OPENCV_AXES = np.array([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 
 def agent_with(folder: Path, objects: Objects, cameras: int = 2) -> Agent:
     rig = tuple(
         Camera(
-            POSE + [0, 0, 0, 0, 90.0 * k, 0],
+            (x_to_world(np.array([0, 0, 0, 0, 90.0 * k, 0])) @ OPENCV_AXES).astype(np.float32),
             np.diag([50.0, 50, 1]),
             folder / f"camera{k}.png",
             folder / f"depth{k}.png",
@@ -36,7 +38,7 @@ def agent_with(folder: Path, objects: Objects, cameras: int = 2) -> Agent:
         for k in range(cameras)
     )
     lidar = PointSource(folder / "a.pcd", read_points)
-    return Agent("1", POSE, POSE, objects, lidar, cameras=rig, visibility=(folder / "seen.png",))
+    return Agent("1", POSE, POSE, objects, lidar, cameras=rig, visibility=VisibilityMap((folder / "seen.png",), POSE))
 
 
 def nothing() -> Objects:

@@ -12,7 +12,8 @@ import pytest
 
 from opencood.data.draws import Draws
 from opencood.data.readers import opv2v
-from opencood.data.readers.opv2v import OPV2VReader, ReaderSettings
+from opencood.data.readers.base import ReaderSettings
+from opencood.data.readers.opv2v import OPV2VReader
 from opencood.errors import DataError
 from opencood.geometry.boxes import corners_to_boxes
 from tests.unit.data.conftest import AGENTS, OBJECTS, STAMPS
@@ -32,9 +33,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     original = opv2v.parse_metadata
 
-    def counting(path: Path) -> Any:
+    def counting(path: Path, *options: Any) -> Any:
         files.append(path)
-        return original(path)
+        return original(path, *options)
 
     monkeypatch.setattr(opv2v, "parse_metadata", counting)
     return files

@@ -13,11 +13,13 @@ import yaml
 from opencood.config.loader import load_mapping
 from opencood.data.build import build_dataset
 from opencood.data.pcd import read_bin, read_points
+from opencood.data.readers.dairv2x_metadata import common_objects
 from opencood.geometry.poses import transform_points, x_to_world
 from opencood.registry import REGISTRY
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "real"
 FRAME = REAL / "v2xr_frame"
+PAIR = REAL / "dair_v2x_c_frame"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="real frames are not here")
 
 
@@ -32,22 +34,48 @@ def dataset() -> Any:
     return build_dataset(hypes, train=False)
 
 
+@pytest.fixture
+def pair() -> Any:
+    """The vehicle and the roadside unit; the derived calibration and labels are told in PROVENANCE.md there."""
+    case = yaml.safe_load((PAIR / "heal_loader" / "heal_case.yaml").read_text())
+    folder = PAIR / "cooperative-vehicle-infrastructure"
+    content = case["config"] | {"yaml_parser": "load_general_params", "flavor": "heal", "data_dir": str(folder)}
+    content |= {"root_dir": str(folder / "train.json"), "validate_dir": str(folder / "val.json")}
+    content["heter"]["assignment_path"] = None
+    return build_dataset(load_mapping(content), train=False)
+
+
 def test_the_batch_is_that_of_the_published_loader(dataset: Any) -> None:
     wanted = np.load(FRAME / "heal_loader" / "heal_loader.npz")
     batch = dataset.collate_batch_test([dataset[0]])["ego"]
     assert batch["cav_id_list"] == ["988", "999", "-1"]
+    assert len(batch["object_ids"]) == 27
+    check_batch(batch, wanted)
+
+
+def test_the_batch_of_the_pair_is_that_of_the_published_loader(pair: Any) -> None:
+    wanted = np.load(PAIR / "heal_loader" / "heal_loader.npz")
+    batch = pair.collate_batch_test([pair[0]])["ego"]
+    assert batch["cav_id_list"] == [0, 1] and batch["agent_modality_list"] == ["m1", "m1"]
+    assert batch["record_len"].tolist() == wanted["record_len"].tolist()
+    check_batch(batch, wanted)
+
+
+def check_batch(batch: Any, wanted: Any) -> None:
+    """Compare a batch with the digest of the published loader's."""
+    agents = len(wanted["pairwise_t_matrix"])
     rows = [batch["object_ids"].index(name) for name in wanted["object_ids"]]
-    assert len(batch["object_ids"]) == len(rows) == 27
+    assert len(batch["object_ids"]) == len(rows)
     close = {"rtol": 0, "atol": 1e-4}
     np.testing.assert_allclose(batch["object_bbx_center"][0].numpy()[rows], wanted["object_bbx_center"], **close)
-    np.testing.assert_allclose(batch["pairwise_t_matrix"][0, :3, :3], wanted["pairwise_t_matrix"], **close)
+    np.testing.assert_allclose(batch["pairwise_t_matrix"][0, :agents, :agents], wanted["pairwise_t_matrix"], **close)
     np.testing.assert_allclose(batch["lidar_pose"], wanted["lidar_pose"], **close)
     voxels = batch["inputs_m1"]
     order = np.lexsort(voxels["voxel_coords"].numpy().T[::-1])
     np.testing.assert_array_equal(voxels["voxel_coords"].numpy()[order], wanted["voxel_coords_sorted"])
     np.testing.assert_array_equal(voxels["voxel_num_points"].numpy()[order], wanted["voxel_num_points_sorted"])
     agent = voxels["voxel_coords"][:, 0]
-    sums = np.stack([voxels["voxel_features"][agent == k].double().sum(dim=(0, 1)).numpy() for k in range(3)])
+    sums = np.stack([voxels["voxel_features"][agent == k].double().sum(dim=(0, 1)).numpy() for k in range(agents)])
     np.testing.assert_allclose(sums, wanted["point_sum_per_agent"], rtol=0.01, atol=0.01 * np.abs(sums).max())
     labels = batch["label_dict"]
     np.testing.assert_array_equal(np.argwhere(labels["pos_equal_one"].numpy()), wanted["pos_index"])
@@ -56,6 +84,24 @@ def test_the_batch_is_that_of_the_published_loader(dataset: Any) -> None:
     single = batch["label_dict_single"]["pos_equal_one"].sum(dim=(1, 2, 3))
     np.testing.assert_array_equal(single, wanted["single_pos_sum_per_agent"])
     np.testing.assert_allclose(batch["anchor_box"].reshape(-1, 7)[:4], wanted["anchor_first"], **close)
+
+
+def test_both_sides_of_the_pair_hit_the_same_cars(pair: Any) -> None:
+    """The registration: points of either LiDAR, brought to the world, inside every cooperative box."""
+    expected = json.loads((PAIR / "expected.json").read_text())
+    sides = ("vehicle", "infrastructure")
+    boxes = common_objects(PAIR / "cooperative-vehicle-infrastructure/cooperative/label_world/017314.json").corners
+    for agent, side in zip(pair.frame(0).agents, sides, strict=True):
+        facts, cloud = expected[side], read_points(agent.lidar.path, drop_invalid=True)
+        assert len(cloud) == facts["points"]
+        np.testing.assert_array_equal(cloud[:3, :3], np.float32(facts["first_points"]))
+        np.testing.assert_allclose(cloud[:, :3].mean(axis=0, dtype=np.float64), facts["xyz_mean"], atol=1e-5)
+        low, high, mean = facts["intensity_min_max_mean"]
+        assert (cloud[:, 3].min(), cloud[:, 3].max()) == (low, high)
+        np.testing.assert_allclose(agent.lidar.read()[:, 3].mean(dtype=np.float64), mean / 256, rtol=1e-5)
+        world = transform_points(cloud[:, :3].astype(np.float64), x_to_world(agent.lidar_pose))
+        counted = [inside(world, box) for box in boxes]
+        assert counted == [label[f"{side}_points"] for label in expected["cooperative_label"]]
 
 
 def test_every_object_holds_the_points_it_should(dataset: Any) -> None:

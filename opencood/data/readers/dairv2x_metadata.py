@@ -1,0 +1,118 @@
+"""Calibration and label files of DAIR-V2X-C (spec data.md, section 2.5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opencood.data.frame import Objects
+from opencood.errors import DataError
+from opencood.geometry.boxes import boxes_to_corners_3d
+from opencood.geometry.poses import transform_points, x_to_world
+
+NOTHING = Objects(np.zeros(0, np.int64), np.zeros((0, 8, 3)))
+_KEPT_TYPES = frozenset({"car", "van", "truck", "bus"})
+_SIZES, _PLACE = ("h", "w", "l"), ("x", "y", "z")
+
+
+def load(path: Path, asked: str = "") -> Any:
+    """Return the content of a JSON file; ``asked`` names the key that led to it.
+
+    Raises:
+        DataError: the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{asked}{path}: cannot be read ({reason}); is the data set complete?") from error
+    except ValueError as error:
+        raise DataError(f"{asked}{path}: broken JSON ({error}); truncated file?") from error
+
+
+def transform(path: Path) -> NDArray[np.float64]:
+    """Return the (4, 4) matrix of a calibration file, metres.
+
+    Raises:
+        DataError: the file is missing, or holds no rotation of 3 x 3 and translation of 3 x 1 numbers.
+    """
+    content = load(path)
+    try:
+        content = content.get("transform", content)
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.asarray(content["rotation"], np.float64)
+        matrix[:3, 3] = np.asarray(content["translation"], np.float64).reshape(3)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: no rotation (3 x 3) and translation (3 x 1) of numbers: {error}.") from error
+    return _finite(matrix, path)
+
+
+def intrinsic(path: Path) -> NDArray[np.float64]:
+    """Return the (3, 3) camera matrix, pixels.
+
+    Raises:
+        DataError: the file is missing or holds no ``cam_K`` of nine numbers.
+    """
+    content = load(path)
+    try:
+        return _finite(np.asarray(content["cam_K"], np.float64).reshape(3, 3), path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no cam_K of nine numbers: {error}.") from error
+
+
+def common_objects(path: Path) -> Objects:
+    """Return the objects that both sides list together; the id is the position in the file.
+
+    Raises:
+        DataError: the file is missing or an entry lacks ``world_8_points``.
+    """
+    entries = load(path)
+    try:
+        corners = [np.asarray(entry["world_8_points"], np.float64).reshape(8, 3) for entry in entries]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: an object has no world_8_points (8 x 3 numbers): {error}.") from error
+    return Objects(np.arange(len(corners)), _finite(np.stack(corners), path)) if corners else NOTHING
+
+
+def own_objects(path: Path, pose: NDArray[np.float64]) -> Objects:
+    """Return the vehicles that one side lists in its LiDAR frame, moved to the world by its true pose (6,).
+
+    Ids count all objects with a size, also those that are no vehicles.
+
+    Raises:
+        DataError: the file is missing or an entry is incomplete.
+    """
+    entries = load(path)
+    try:
+        numbered = list(_vehicles(entries))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path}: an object is incomplete: {reason}.") from error
+    if not numbered:
+        return NOTHING
+    ids, boxes = zip(*numbered, strict=True)
+    corners = boxes_to_corners_3d(_finite(np.array(boxes), path), "hwl").astype(np.float64)
+    return Objects(np.array(ids, np.int64), transform_points(corners, x_to_world(pose)))
+
+
+def _vehicles(entries: list[Mapping[str, Any]]) -> Iterator[tuple[int, list[float]]]:
+    """Id and box ``x, y, z, h, w, l, yaw`` of every vehicle; numbers may be written as text."""
+    number = -1
+    for entry in entries:
+        sizes = [float(entry["3d_dimensions"][key]) for key in _SIZES]
+        if 0 in sizes:
+            continue
+        number += 1
+        if str(entry["type"]).lower() in _KEPT_TYPES:
+            yield number, [*(float(entry["3d_location"][key]) for key in _PLACE), *sizes, float(entry["rotation"])]
+
+
+def _finite(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: holds numbers that are NaN or infinite; corrupt file.")
+    return values
