@@ -34,8 +34,8 @@ def flavor_of(hypes: Mapping[str, Any], file: Path | None = None) -> str:
     """Return whose meaning applies: the key ``flavor`` (top level or in ``model``), else the first rule that fits.
 
     A heterogeneous file without the mark of any fork reads the same in all of them but builds other names. Then the
-    folder of a clone in the path of ``file`` (``CodeAlign/opencood/hypes_yaml/...``) tells which is meant, else ``heal``
-    is.
+    folder of a clone in the path of ``file`` (``CodeAlign/opencood/hypes_yaml/...``) tells which is meant; without
+    one it is ``heal``.
 
     Raises:
         ConfigError: the key names no known flavor.

@@ -72,7 +72,7 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
         _save_extras(session, index, batch, frame)
     broken = len(session.dataset.frames_left_out)
     if broken:
-        session.notes.append(f"{broken} broken frames were left out (on_bad_frame: skip).")
+        session.notes.append(f"{broken} broken frame(s) were left out (on_bad_frame: skip).")
     if skipped > broken:
         session.notes.append(f"{skipped - broken} frames had no valid agent and were skipped.")
     detections = DetectionSet(tuple(frames), _protocol(session, len(frames)))

@@ -78,7 +78,8 @@ def check_frame(dataset: Any, index: int) -> FrameCheck:
     except DataError as error:
         return FrameCheck(empty=str(error))
     if sample is None:
-        return FrameCheck(empty="no agent takes part")
+        broken = index in dataset.frames_left_out
+        return FrameCheck(empty="it is broken and left out (on_bad_frame: skip)" if broken else "no agent takes part")
     entry, processor = sample[EGO], dataset.post_processor
     boxes = entry["object_bbx_center"][entry["object_bbx_mask"] == 1]
     reached = boxes_with_anchor(boxes, entry["label_dict"], processor.anchors(), processor.order)

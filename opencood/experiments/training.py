@@ -84,6 +84,7 @@ def run_training(
     try:
         run_dir = _agree(world, lambda: _run_folder(hypes, model_dir, options))
         _train(hypes, run_dir, world, options)
+        world.gather(None)  # nobody leaves while another still talks
     finally:
         world.leave()
     if method is not None and world.is_main:
@@ -162,6 +163,16 @@ def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) 
             log.warning("%s", warning)
     continue_run(trainer, run_dir)
     trainer.fit()
+    _report_left_out(trainer.feed.train_dataset, world)
+
+
+def _report_left_out(dataset: Any, world: World) -> None:
+    """Say how many broken frames ``on_bad_frame: skip`` cost, over all ranks."""
+    broken = set().union(*world.gather(dataset.frames_left_out))
+    if broken and world.is_main:
+        log.warning(
+            "%d of %d training frames were broken and left out (on_bad_frame: skip).", len(broken), len(dataset)
+        )
 
 
 def _agree(world: World, choose: Any) -> Path:
@@ -231,7 +242,7 @@ def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions
         return
     from opencood.experiments.inference import InferenceOptions, run_inference  # heavy, and only needed here
 
-    workers = {} if options.workers is None else {"workers": options.workers}
+    workers: dict[str, Any] = {} if options.workers is None else {"workers": options.workers}
     report = run_inference(InferenceOptions(model_dir=run_dir, fusion_method=method, device=options.device, **workers))
     for line in report.lines():
         log.info("%s", line)

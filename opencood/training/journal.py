@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from opencood.errors import StorageError
 from opencood.training.checkpoints import write_atomically
+from opencood.training.curves import Curves
 
 LOG, LINES = "training.jsonl", "log.log"
 # term -> (field of the printed line, TensorBoard tag); the first three and the IoU are always printed
@@ -52,7 +54,7 @@ class Journal:
     def __init__(self, folder: Path, active: bool, epochs: int, print_every: int | None = None):
         self.folder, self.active, self.epochs = folder, active, epochs
         self.print_every = print_every if print_every is not None else (0 if sys.stdout.isatty() else 1)
-        self.curves: SummaryWriter | None = None
+        self.curves: Curves | None = None
         self.bar: tqdm | None = None
 
     def open(self, epoch: int, step: int, batches: int) -> None:
@@ -60,7 +62,8 @@ class Journal:
         if not self.active:
             return
         self._forget_from(epoch, step)
-        self.curves = SummaryWriter(str(self.folder), purge_step=epoch * batches + step if epoch or step else None)
+        with _storing(self.folder):
+            self.curves = Curves(self.folder, purge_step=epoch * batches + step if epoch or step else None)
 
     def open_epoch(self, epoch: int, batches: int, done: int, samples_per_batch: int, rates: list[float]) -> None:
         """Begin an epoch's progress bar, ``done`` of its batches being behind us."""
@@ -114,14 +117,14 @@ class Journal:
         self.say(f"At epoch {epoch}, the validation loss is {loss:f}")
         self._log({"event": "validation", "epoch": epoch, "loss": loss, "best": best})
         if self.curves is not None:
-            self.curves.add_scalar("Validate_Loss", loss, epoch)
+            with _storing(self.folder):
+                self.curves.add("Validate_Loss", loss, epoch)
 
     def say(self, line: str, aloud: bool = True) -> None:
         """Add a line to ``log.log``, and show it without breaking the progress bar."""
         if not self.active:
             return
-        with open(self.folder / LINES, "a", encoding="utf-8") as handle:
-            handle.write(line + "\n")
+        self._append(LINES, line)
         if aloud:
             tqdm.write(line)
 
@@ -130,19 +133,25 @@ class Journal:
         if self.bar is not None:
             self.bar.close()
         if self.curves is not None:
-            self.curves.close()
+            with _storing(self.folder):
+                self.curves.close()
 
     def _draw(self, terms: Mapping[str, float], suffix: str, at: int) -> None:
         if self.curves is None:
             return
-        for name, value in terms.items():
-            if name != "total_loss":
-                self.curves.add_scalar(_tag(name) + suffix, value, at)
+        with _storing(self.folder):
+            for name, value in terms.items():
+                if name != "total_loss":
+                    self.curves.add(_tag(name) + suffix, value, at)
 
     def _log(self, entry: dict[str, Any]) -> None:
         stamped = {**entry, "time": round(time.time(), 3)}
-        with open(self.folder / LOG, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(stamped) + "\n")
+        self._append(LOG, json.dumps(stamped))
+
+    def _append(self, name: str, line: str) -> None:
+        path = self.folder / name
+        with _storing(path), open(path, "a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
 
     def _forget_from(self, epoch: int, step: int) -> None:
         path = self.folder / LOG
@@ -150,6 +159,18 @@ class Journal:
             return
         kept = [line for line in path.read_text("utf-8").splitlines() if _is_before(line, epoch, step)]
         write_atomically(path, "".join(line + "\n" for line in kept).encode())
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    """Turn the errors of the operating system into one that the user reads."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path}: the log could not be written ({error.strerror or error}). Free some space, then go on with "
+            "--model_dir."
+        ) from error
 
 
 def _is_before(line: str, epoch: int, step: int) -> bool:

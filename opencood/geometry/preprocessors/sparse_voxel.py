@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from opencood.errors import ConfigError
 from opencood.geometry.preprocessors.collate import stack_voxels
 from opencood.geometry.voxels import grid_size, voxelize
 from opencood.registry import register
@@ -24,6 +25,9 @@ class SpVoxelPreprocessor:
         max_voxel_test: the same otherwise.
         cav_lidar_range: ``[x0, y0, z0, x1, y1, z1]``, metres, frame of the points.
         train: which cap applies.
+
+    Raises:
+        ConfigError: a cap below 1.
     """
 
     def __init__(
@@ -37,8 +41,13 @@ class SpVoxelPreprocessor:
     ) -> None:
         self.voxel_size = tuple(float(size) for size in voxel_size)
         self.cav_lidar_range = tuple(float(limit) for limit in cav_lidar_range)
-        self.max_points = int(max_points_per_voxel)
-        self.max_voxels = int(max_voxel_train if train else max_voxel_test)
+        caps = {"max_points_per_voxel": max_points_per_voxel, "max_voxel_train": max_voxel_train,
+                "max_voxel_test": max_voxel_test}  # fmt: skip
+        for name, cap in caps.items():
+            if cap < 1:
+                raise ConfigError(f"preprocess.args.{name}: expected at least 1, found {cap}.")
+        self.max_points = max_points_per_voxel
+        self.max_voxels = max_voxel_train if train else max_voxel_test
         self.grid_size = grid_size(self.cav_lidar_range, self.voxel_size)
 
     def preprocess(self, points: NDArray, draws: Any = None) -> dict[str, NDArray]:
