@@ -61,8 +61,21 @@ def explain(
         anchored = _anchored(batch[EGO], truth, dataset.post_processor)
         points = _points_inside(batch[EGO], truth)
         for row in np.flatnonzero(missed):
-            facts = _cause(truth[row], anchored[row], points[row], candidates, threshold, iou)
-            yield Unreached(number, tuple(truth[row].mean(axis=0).tolist()), facts)
+            cause = _beyond_limits(truth[row], dataset.post_processor.limits) or _cause(
+                truth[row], anchored[row], points[row], candidates, threshold, iou
+            )
+            yield Unreached(number, tuple(truth[row].mean(axis=0).tolist()), cause)
+
+
+def _beyond_limits(box: NDArray, limits: Any) -> str:
+    """Which limit of the post-processing drops every detection of a box (8, 3) like this; empty when none does."""
+    length = float(np.ptp(box[:, :2], axis=0).max())
+    lowest, highest = float(box[:, 2].min()), float(box[:, 2].max())
+    if length > limits.extent:
+        return f"its {length:.1f} m are beyond postprocess.max_box_extent ({limits.extent:g} m), so it is dropped"
+    if lowest < limits.lowest or highest > limits.highest:
+        return f"heights {lowest:.1f} to {highest:.1f} m are beyond postprocess.box_height_range, so it is dropped"
+    return ""
 
 
 def _cause(

@@ -208,6 +208,12 @@ def test_boxes_that_cannot_be_reached_are_listed_with_the_cause(hypes):
     assert any("boxes are not reached" in line for line in report.lines())
 
 
+def test_a_limit_of_the_post_processing_is_a_cause(hypes):
+    report = run_overfit(hypes("late", postprocess={"max_box_extent": 1.0}), None, 1, 1, TrainingOptions(**QUIET))
+    assert len(report.unreached) == report.boxes
+    assert all("max_box_extent" in one.cause for one in report.unreached)
+
+
 def test_a_good_configuration_gives_no_warning(hypes):
     content = load_yaml(hypes("late"))
     assert check_start(content, build_dataset(content, train=True)) == []
