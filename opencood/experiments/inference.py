@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def _batches(session: Session) -> Iterator[tuple[int, Batch | None]]:
         Subset(dataset, range(total)),
         batch_size=1,
         shuffle=False,
-        num_workers=min(options.workers, total),
+        num_workers=min(options.workers, total, os.cpu_count() or 1),
         collate_fn=dataset.collate_batch_test,
     )
     label = f"{session.method.name} fusion"

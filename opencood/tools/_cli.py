@@ -65,7 +65,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     exits with 130. Any other exception is a bug and keeps its trace.
 
     Raises:
-        SystemExit: always, with the exit code.
+        SystemExit: with the exit code (a rank of a distributed run ends at once instead, with the same code).
     """
     from opencood.errors import OpencoodError
 
@@ -75,14 +75,28 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         code = main(argv)
     except OpencoodError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(EXIT_USER_ERROR) from None
+        code = EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    raise SystemExit(code or 0)
+    _leave(code or 0)
+
+
+def _leave(code: int) -> None:
+    """Exit; as a rank of a distributed run without tearing the interpreter down.
+
+    Threads of the process group that ask for the interpreter while it ends abort the process ("terminate called without
+    an active exception"), and the launcher then reports a finished run as failed.
+    """
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
 
 
 def set_up_logging() -> None:

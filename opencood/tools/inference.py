@@ -35,7 +35,7 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument("--note", default="", help="appended to the method in file names")
     made.add_argument("--agents", metavar="ego|k|1..k", help="only these agents take part; ground truth of all")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
-    made.add_argument("--workers", type=at_least(0), default=4, help="loader processes, 0: none")
+    made.add_argument("--workers", type=at_least(0), default=4, help="loader processes (at most one per core), 0: none")
     made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N frames")
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
     made.add_argument("--seed", type=at_least(0), default=303, help="seed of pose noise and other draws")
