@@ -5,7 +5,8 @@ World axes are UE's: x forward, y right, z up; metres, seconds; headings in rad 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,6 +33,23 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class CameraView:
+    """One picture and what it was taken with.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32 metres along the optical axis; infinite where nothing is.
+        pose: (6,) x, y, z, roll, yaw, pitch of the camera in the world, metres and degrees, UE axes: x is optical.
+        intrinsic: (3, 3) float64 pixels.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    pose: np.ndarray
+    intrinsic: np.ndarray
+
+
+@dataclass(frozen=True)
 class AgentView:
     """What one agent measured.
 
@@ -43,6 +61,9 @@ class AgentView:
         points: (N, 4) float32 x, y, z, intensity (0 to 1) in the sensor frame.
         hits: (M,) points on each object of the frame.
         plan: (K, 3) x, y, speed (m/s) of the next moments.
+        cameras: in the order of the data set's camera numbers; empty when none were simulated.
+        visibility: (256, 256) uint8, non-zero where the cameras see the ground, 0.39 m a pixel, heading up; or None.
+        fewer_beams: clouds as ``points`` of LiDARs with fewer beams, by number of beams.
     """
 
     agent_id: int
@@ -52,6 +73,9 @@ class AgentView:
     points: np.ndarray
     hits: np.ndarray
     plan: np.ndarray
+    cameras: tuple[CameraView, ...] = ()
+    visibility: np.ndarray | None = None
+    fewer_beams: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
