@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from opencood.batch import to_device
 from opencood.communication import Channel
 from opencood.config.flavor import quirk
 from opencood.config.loader import Hypes, config_of_run
@@ -21,7 +22,7 @@ from opencood.errors import ConfigError
 from opencood.evaluation.detections import DetectionSet, FrameDetections
 from opencood.evaluation.files import write_array
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report, evaluate
-from opencood.experiments.devices import synchronize, to_device
+from opencood.experiments.devices import synchronize
 from opencood.experiments.fusion_methods import Batch, detect
 from opencood.experiments.participants import clouds_in_ego, participants, send_points
 from opencood.experiments.pictures import scene_of

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from opencood.batch import to_device
 from opencood.config.loader import Hypes
 from opencood.data.build import seed_of
 from opencood.data.frame import EGO
@@ -21,7 +22,7 @@ from opencood.errors import ConfigError, DataError
 from opencood.evaluation.average_precision import average_precision
 from opencood.evaluation.matching import FrameMatch, match_frame
 from opencood.experiments.build import build_dataset, build_loss, build_model
-from opencood.experiments.devices import choose_device, to_device
+from opencood.experiments.devices import choose_device
 from opencood.experiments.training import TrainingOptions, open_hypes, precision_of
 from opencood.experiments.unreached import Unreached, explain
 from opencood.models.diagnostics import first_nonfinite_module

@@ -20,6 +20,7 @@ from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.protocol import code_version
 from opencood.experiments.sanity import check_start
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
+from opencood.models.compiling import compile_dense
 from opencood.models.diagnostics import first_nonfinite_module
 from opencood.training.checkpoints import LAST, read_last, write_atomically
 from opencood.training.distributed import World, join_world
@@ -117,6 +118,8 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
     train_set, val_set = build_dataset(hypes, train=True), build_dataset(hypes, train=False)
     seed_draws(settings.seed)
     model: nn.Module = build_model(hypes).to(world.device)
+    if settings.compile:
+        log.info("compiled: %s", ", ".join(compile_dense(model)) or "nothing, this model has no part for it")
     return Trainer(
         model,
         build_loss(hypes),

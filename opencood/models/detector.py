@@ -66,7 +66,10 @@ class Detector(nn.Module):
         Raises:
             DataError: the batch lacks what the detector reads, or holds a modality it does not know.
         """
-        scene = self.encode(batch)
+        return self.finish(self.encode(batch))
+
+    def finish(self, scene: SceneFeatures) -> dict[str, Any]:
+        """From what every agent sees by itself to the published outputs; nothing here waits for the device."""
         if self.assembly.collaborates:
             scene = self.exchange(scene)
         backend = self._backend_of(scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from opencood.batch import to_device
 from opencood.training import order
 from opencood.training.distributed import World
 from opencood.training.settings import Settings
@@ -44,7 +45,7 @@ class Feed:
 
     def on_device(self, batch: Mapping[str, Any], epoch: int) -> dict[str, Any]:
         """The ``ego`` entry on the device, told the epoch."""
-        return {**order.to_device(batch["ego"], self.world.device), "epoch": epoch}
+        return {**to_device(batch["ego"], self.world.device), "epoch": epoch}
 
     def key(self) -> dict[str, int]:
         """What the order of the data and all random draws follow from, together with epoch and step."""

@@ -6,7 +6,7 @@ Nothing here has a state, so a resumed run walks the very same road, from any st
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,15 +68,3 @@ def seed_draws(*key: int) -> None:
     random.seed(state[0])
     np.random.seed(state[1])
     torch.manual_seed(state[2])
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Move all tensors of a nested batch; what is no tensor stays as it is, and the given batch is not changed."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: to_device(entry, device) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        moved = [to_device(entry, device) for entry in value]
-        return moved if isinstance(value, list) else tuple(moved)
-    return value

@@ -15,7 +15,7 @@ from opencood.errors import ConfigError, nearest
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 READ_HERE = {
     "batch_size", "epoches", "eval_freq", "save_freq", "single_weight", "grad_clip", "num_workers", "max_train_batches",
-    "max_val_batches", "last_every_minutes", "last_every_steps", "print_every",
+    "max_val_batches", "last_every_minutes", "last_every_steps", "print_every", "compile",
 }  # fmt: skip
 
 
@@ -30,6 +30,7 @@ class Settings:
         single_weight: weight of the per-agent supervision.
         grad_clip: largest L2 norm of the gradient, None for no clipping.
         precision: autocast type of the forward pass, None for full precision.
+        compile: the dense part of the detector is compiled.
         max_train_batches, max_val_batches: shorten an epoch.
         last_every_minutes, last_every_steps: how often ``last.ckpt`` is written inside an epoch.
         print_every: write every n-th iteration to stdout; None: every one, unless stdout is a terminal (it has a
@@ -48,6 +49,7 @@ class Settings:
     single_weight: float = 1.0
     grad_clip: float | None = None
     precision: torch.dtype | None = None
+    compile: bool = False
     max_train_batches: int | None = None
     max_val_batches: int | None = None
     last_every_minutes: float | None = 10.0
@@ -81,6 +83,7 @@ def settings_from(hypes: Mapping[str, Any], **overrides: Any) -> Settings:
         "last_every_minutes": _positive(section, "last_every_minutes"),
         "last_every_steps": _whole(section, "last_every_steps"),
         "print_every": _whole(section, "print_every"),
+        "compile": _switch(section, "compile"),
         "published_resume": bool(quirk(hypes, "resume_lr_offset")),
         "schedule_before_epoch": bool(quirk(hypes, "scheduler_before_epoch")),
         "shuffle_validation": bool(quirk(hypes, "validation_shuffled_drop_last")),
@@ -103,6 +106,13 @@ def _whole(
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         found = f"found {value!r}" if key in section else "the key is missing." + nearest(key, set(section) - READ_HERE)
         raise ConfigError(f"{where}{key}: expected a whole number of at least {least}, {found}")
+    return value
+
+
+def _switch(section: Mapping[str, Any], key: str) -> bool:
+    value = section.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"train_params.{key}: expected true or false, found {value!r}.")
     return value
 
 

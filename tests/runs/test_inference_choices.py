@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from opencood.batch import to_device
 from opencood.communication import Channel
 from opencood.errors import ConfigError
-from opencood.experiments.devices import choose_device, to_device
+from opencood.experiments.devices import choose_device
 from opencood.experiments.fusion_methods import METHODS, check_agents, choose_method, detect, parse_agents
 from opencood.experiments.results import infer_info
 from opencood.experiments.run_folder import RangeChoice

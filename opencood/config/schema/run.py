@@ -98,6 +98,7 @@ TRAIN_PARAMS = (
     Key("last_every_minutes", NOT_NEGATIVE, 10, "minutes between saves of last.ckpt"),
     Key("last_every_steps", POSITIVE_INT, None, "steps between saves of last.ckpt"),
     Key("print_every", POSITIVE_INT, None, "print every so many steps; absent: each one, or a progress bar"),
+    Key("compile", BOOL, False, "compile the dense part of the detector with torch.compile"),
     Key("seed", INT, None, "older place of seed"),
 )
 

@@ -115,7 +115,7 @@ class CellSum(nn.Module):
         index = ((points - self.lower) / self.step).long()
         inside = ((index >= 0) & (index < index.new_tensor(self.cells))).all(dim=-1)
         agent, camera, depth, row, column = inside.nonzero(as_tuple=True)
-        x, y, z = index[inside].unbind(-1)
+        x, y, z = index[agent, camera, depth, row, column].unbind(-1)
         cell = ((agent * heights + z) * rows + y) * columns + x
         picture = agent * cameras + camera
         pixel = (picture * features.shape[2] + row) * features.shape[3] + column

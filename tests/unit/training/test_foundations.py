@@ -12,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opencood.batch import to_device
 from opencood.errors import ConfigError, StorageError
 from opencood.training.checkpoints import epoch_file, read_last, save_best, save_weights, write_atomically
 from opencood.training.journal import published_line
-from opencood.training.order import load, seed_draws, shuffled, to_device, training_batches, validation_batches
+from opencood.training.order import load, seed_draws, shuffled, training_batches, validation_batches
 from opencood.training.settings import settings_from
 from tests.unit.training.toy import ToyDataset, toy_model
 
