@@ -6,78 +6,47 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import _detectors
 import numpy as np
 import torch
+from _detectors import AGENTS
 from _timing import Row, median_seconds, versus
-from torch import Tensor
+from torch import Tensor, nn
 
 from opencood.communication import Channel, Message, decode, encode
 from opencood.geometry.warp import normalize_pairwise, warp
-from opencood.models.build import build_model
 from opencood.models.scene import SceneFeatures
 from opencood.registry import REGISTRY
 
-RANGE = [-51.2, -25.6, -3, 51.2, 25.6, 1]
-AGENTS = (4, 3)
-PILLARS_PER_AGENT = 3000
-POINTS = 8
+QUARTER = (51.2, 25.6)
+ON_CPU, ON_GPU = (25.6, 25.6), (102.4, 51.2)  # metres in x and y; the GPU gets the published range
 PILLARS: dict[str, Any] = {
     "voxel_size": [0.4, 0.4, 4],
-    "lidar_range": RANGE,
+    "lidar_range": [-51.2, -25.6, -3, 51.2, 25.6, 1],
     "pillar_vfe": {"num_filters": [64]},
     "point_pillar_scatter": {"num_features": 64},
 }
-MODEL: dict[str, Any] = {
-    "lidar_range": RANGE,
-    "m1": {
-        "core_method": "point_pillar",
-        "sensor_type": "lidar",
-        "encoder_args": PILLARS,
-        "backbone_args": {
-            "layer_nums": [3, 5, 8], "layer_strides": [2, 2, 2], "num_filters": [64, 128, 256],
-            "upsample_strides": [1, 2, 4], "num_upsample_filter": [128, 128, 128],
-        },
-        "shrink_header": {"kernal_size": [3], "stride": [1], "padding": [1], "dim": [256], "input_dim": 384},
-    },
-    "fusion_method": "att",
-    "att": {"feat_dim": 256},
-    "in_head": 256,
-    "anchor_number": 2,
-    "dir_args": {"dir_offset": 0.7853, "num_bins": 2, "anchor_yaw": [0, 90]},
-}  # fmt: skip
+DETECTORS = {
+    "pyramid": "heter_pyramid_collab (PointPillar)",
+    "v2xvit": "V2X-ViT",
+    "lidar_camera": "m1 + m2 (LiDAR + camera)",
+}
 
 
 def run() -> list[Row]:
     """Rows for ``benchmarks/run.py``."""
     torch.manual_seed(0)
-    batch = _batch()
     with torch.no_grad():
-        parts = [_scatter(batch["inputs_m1"]), _fusion("max", {}, _max_of), _fusion("att", {"feat_dim": 64}, _attend)]
-        parts.append(_codec())
-    return [*parts, *_passes(batch)]
+        rows = [_scatter(), _fusion("max", {}, _max_of), _fusion("att", {"feat_dim": 64}, _attend), _codec()]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in DETECTORS:
+        rows += _passes(name, ON_GPU if device == "cuda" else ON_CPU, device)
+    return rows
 
 
-def _batch() -> dict[str, Any]:
-    generator = np.random.default_rng(0)
-    agents = sum(AGENTS)
-    cells = np.concatenate([generator.choice(256 * 128, PILLARS_PER_AGENT, replace=False) for _ in range(agents)])
-    agent = np.repeat(np.arange(agents), PILLARS_PER_AGENT)
-    coords = np.stack([agent, np.zeros_like(cells), cells // 256, cells % 256], axis=1)
-    voxels = {
-        "voxel_features": torch.from_numpy(generator.normal(size=(len(cells), POINTS, 4)).astype(np.float32)),
-        "voxel_coords": torch.from_numpy(coords.astype(np.int32)),
-        "voxel_num_points": torch.full((len(cells),), POINTS, dtype=torch.int32),
-    }
-    pairwise = torch.eye(4, dtype=torch.float64).repeat(len(AGENTS), 5, 5, 1, 1)
-    names = ["m1"] * agents
-    record_len = torch.tensor(AGENTS)
-    return {
-        "inputs_m1": voxels, "agent_modality_list": names, "record_len": record_len, "pairwise_t_matrix": pairwise,
-    }  # fmt: skip
-
-
-def _scatter(voxels: dict[str, Tensor]) -> Row:
+def _scatter() -> Row:
     """Pillars to vectors to the map; the plain baseline places the vectors one by one."""
+    voxels = _detectors.voxels(sum(AGENTS), QUARTER)
     encoder = REGISTRY.build("encoder", "point_pillar", PILLARS).eval()
     agents = sum(AGENTS)
 
@@ -89,11 +58,11 @@ def _scatter(voxels: dict[str, Tensor]) -> Row:
         return canvas
 
     assert torch.equal(encoder(voxels, agents).map, plain())
-    return versus("pillar encoder, 21000 pillars", median_seconds(lambda: encoder(voxels, agents)), _once(plain))
+    return versus("pillar encoder, 15000 pillars", median_seconds(lambda: encoder(voxels, agents)), _once(plain))
 
 
 def _fusion(method: str, args: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Row:
-    """Warp and fusion of 7 agents in 2 scenes; the plain baseline goes scene by scene and agent by agent."""
+    """Warp and fusion of 5 agents in 2 scenes; the plain baseline goes scene by scene and agent by agent."""
     pairwise = torch.eye(4, dtype=torch.float64).repeat(len(AGENTS), 5, 5, 1, 1)
     scene = SceneFeatures((torch.randn(sum(AGENTS), 64, 64, 128),), AGENTS, pairwise, (51.2, 102.4))
     net = REGISTRY.build("fusion", method, args)
@@ -104,7 +73,7 @@ def _fusion(method: str, args: dict[str, Any], plain: Callable[[Tensor], Tensor]
         return torch.stack([plain(torch.cat(group)) for group in _by_scene(warped)])
 
     assert torch.allclose(net(scene), loop(), atol=1e-5)
-    return versus(f"{method} fusion, 7 agents, 64 x 64 x 128", median_seconds(lambda: net(scene)), median_seconds(loop))
+    return versus(f"{method} fusion, 5 agents, 64 x 64 x 128", median_seconds(lambda: net(scene)), median_seconds(loop))
 
 
 def _by_scene(items: list[Tensor]) -> list[list[Tensor]]:
@@ -134,29 +103,51 @@ def _codec() -> Row:
     return versus("codec round trip, 8 MiB", median_seconds(lambda: decode(encode(message))), median_seconds(plain))
 
 
-def _passes(batch: dict[str, Any]) -> list[Row]:
-    """Published PointPillars with attention on a quarter of the published range, 7 agents."""
-    model = build_model({"model": {"core_method": "heter_model_baseline", "args": MODEL}, "flavor": "heal"})
-
-    def forward() -> Tensor:
-        outputs = model(batch)
-        return sum(outputs[key].square().mean() for key in ("cls_preds", "reg_preds", "dir_preds"))
+def _passes(name: str, reach: tuple[float, float], device: str) -> list[Row]:
+    """Training and evaluation of a published detector, stage by stage, on +- ``reach`` metres with 5 agents."""
+    model = _detectors.detector(name, reach).to(device)
+    content = _detectors.batch(name, reach, device)
+    title = f"{DETECTORS[name]}, 5 agents, {2 * reach[0]:g} x {2 * reach[1]:g} m, {device}"
 
     def both() -> None:
-        model.zero_grad()
-        forward().backward()
+        model.zero_grad(set_to_none=True)
+        outputs = model(content)
+        sum(outputs[key].square().mean() for key in ("cls_preds", "reg_preds", "dir_preds")).backward()
 
-    training = median_seconds(both, runs=3)
+    rows = [_row(f"{title}: forward and backward", both, device)]
     model.eval()
     with torch.no_grad():
-        silent = median_seconds(forward, runs=3)
+        rows.append(_row(f"{title}: forward", lambda: model(content), device))
+        rows += _stages(model, content, title, device)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            rows.append(_row(f"{title}: forward in bf16", lambda: model(content), device))
         model.channel = Channel()
-        metered = median_seconds(forward, runs=3)
-    return [
-        versus("forward and backward, 7 agents", training, None),
-        versus("forward, 7 agents", silent, None),
-        versus("forward through the channel, 7 agents", metered, None),
-    ]
+        rows.append(_row(f"{title}: forward through the channel", lambda: model(content), device))
+    return rows
+
+
+def _stages(model: nn.Module, content: dict[str, Any], title: str, device: str) -> list[Row]:
+    """Every stage by itself, on what the one before gives."""
+    seen = model.encode(content)
+    arrived = model.exchange(seen)
+    backend = model.backend_of(arrived)
+    fused = backend.fuse(arrived)
+    works: dict[str, Callable[[], Any]] = {
+        "encode": lambda: model.encode(content),
+        "link": lambda: model.exchange(seen),
+        "fuse": lambda: backend.fuse(arrived),
+        "detect": lambda: backend.detect(fused),
+    }
+    return [_row(f"{title}:   {stage}", work, device) for stage, work in works.items()]
+
+
+def _row(title: str, work: Callable[[], Any], device: str) -> Row:
+    def waited() -> None:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return versus(title, median_seconds(waited, runs=2), None)
 
 
 def _once(work: Callable[[], Any]) -> float:

@@ -72,7 +72,7 @@ class Detector(nn.Module):
         """From what every agent sees by itself to the published outputs; nothing here waits for the device."""
         if self.assembly.collaborates:
             scene = self.exchange(scene)
-        backend = self._backend_of(scene)
+        backend = self.backend_of(scene)
         fused = backend.fuse(scene)
         outputs = {**fused.aux, **backend.detect(fused)}
         (refine,) = self._refine
@@ -170,7 +170,7 @@ class Detector(nn.Module):
 
     # --- detect ----------------------------------------------------------------------------------
 
-    def _backend_of(self, scene: SceneFeatures) -> Backend:
+    def backend_of(self, scene: SceneFeatures) -> Backend:
         """The shared backend, or that of the modality of the egos."""
         if SHARED in self._backends:
             return self._backends[SHARED]
