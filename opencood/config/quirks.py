@@ -73,6 +73,15 @@ QUIRKS: dict[str, Quirk] = {
         "Pose noise needs noise_setting.add_pose_noise besides add_noise.",
         "data.md Q10",
     ),
+    "loc_err_constant": Quirk(
+        True,
+        False,
+        "wild_setting.loc_err in testing: one offset for all agents and frames; False: drawn for each.",
+        "coopre.md 11.4, Q7",
+    ),
+    "loc_err_intermediate_only": Quirk(
+        True, False, "wild_setting.loc_err reaches intermediate fusion only; False: every kind.", "coopre.md Q7"
+    ),
     "early_ignores_noise": Quirk(True, False, "Early fusion reads noise_setting but adds no noise.", "data.md Q18"),
     # models
     "camera_crop_mask": Quirk(

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from opencood.config.flavor import flavor_of, quirk
-from opencood.data.dataset import CooperativeDataset
+from opencood.data.dataset import CooperativeDataset, PublishedNoise
 from opencood.data.draws import Draws
 from opencood.data.modality import build_roster
 from opencood.data.perturb.delay import build_delay, build_wild_delay
+from opencood.data.perturb.localisation import build_localisation_error
 from opencood.data.perturb.pose import build_pose_noise
+from opencood.data.perturb.settings import Perturbations, build_perturbations
+from opencood.data.perturb.timing import Timing
 from opencood.data.readers.base import ReaderSettings
 from opencood.data.samples.base import SampleMaker
 from opencood.data.samples.inputs import input_source
+from opencood.data.samples.intermediate import Intermediate
 from opencood.data.samples.settings import max_cav_of, read_settings
 from opencood.errors import ConfigError, nearest
 from opencood.registry import REGISTRY
@@ -51,25 +55,76 @@ def build_dataset(
     reader_type: Any = REGISTRY.get("reader", dataset, where="fusion.dataset").target
     maker = entry.target(read_settings(hypes, train, visualize, reader_type.conventions))
     _refuse_unavailable(hypes, train)
-    reader_settings = _reader_settings(hypes, train, maker)
-    if reader_settings.delay is not None and not reader_type.conventions.delayable:
-        raise ConfigError(f"delay: the frames of {dataset} do not follow each other; switch it off.")
+    perturbations = build_perturbations(hypes.get("perturb"), train, seed_of(hypes))
+    reader_settings = _reader_settings(hypes, train, maker, perturbations)
+    if reader_settings.timing is not None and not reader_type.conventions.delayable:
+        raise ConfigError(
+            f"delay, asynchrony: the frames of {dataset} do not follow each other, so nobody can be late; "
+            "switch them off."
+        )
     return CooperativeDataset(
         hypes,
         reader_type(reader_settings),
         maker,
-        noise=build_pose_noise(hypes.get("noise_setting"), quirk(hypes, "noise_needs_add_pose_noise")),
+        noise=_published_noise(hypes, train, maker, perturbations),
+        perturbations=perturbations,
         skip_broken=reader_settings.skip_broken,
         seed=seed_of(hypes),
         draws=draws,
     )
 
 
-def _reader_settings(hypes: Mapping[str, Any], train: bool, maker: SampleMaker) -> ReaderSettings:
+def _published_noise(
+    hypes: Mapping[str, Any], train: bool, maker: SampleMaker, perturbations: Perturbations
+) -> PublishedNoise | None:
+    """The pose noise of ``noise_setting`` or ``wild_setting``, whose draws keep the published order.
+
+    Raises:
+        ConfigError: pose noise is asked for in two places.
+    """
+    noise = build_pose_noise(hypes.get("noise_setting"), quirk(hypes, "noise_needs_add_pose_noise"))
+    constant = not train and bool(quirk(hypes, "loc_err_constant"))
+    error = build_localisation_error(hypes.get("wild_setting"), constant)
+    if error is not None and quirk(hypes, "loc_err_intermediate_only") and not isinstance(maker, Intermediate):
+        error = None
+    mine = {"pose_noise", "localisation_error"} & {name for name, _ in perturbations.steps}
+    asked = [
+        name
+        for name, given in (("noise_setting.add_noise", noise), ("wild_setting.loc_err", error), ("perturb", mine))
+        if given
+    ]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)}: pose noise is asked for twice; keep one.")
+    return noise or error
+
+
+def _timing(hypes: Mapping[str, Any], perturbations: Perturbations) -> tuple[Timing | None, bool]:
+    """What makes observations old, and whether only poses are.
+
+    Raises:
+        ConfigError: it is asked for in two places.
+    """
+    noise, wild = build_delay(hypes.get("noise_setting")), build_wild_delay(hypes.get("wild_setting"))
+    places = (
+        ("noise_setting.add_async_noise", noise),
+        ("wild_setting.async", wild),
+        ("perturb", perturbations.timing),
+    )
+    asked = [name for name, given in places if given is not None]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)}: delay is asked for twice; keep one.")
+    if noise is not None:
+        return noise, bool(quirk(hypes, "delay_pose_only"))
+    return wild or perturbations.timing, perturbations.pose_only
+
+
+def _reader_settings(
+    hypes: Mapping[str, Any], train: bool, maker: SampleMaker, perturbations: Perturbations
+) -> ReaderSettings:
     key = "root_dir" if train else "validate_dir"
     if not hypes.get(key):
         raise ConfigError(f"{key}: missing; it names the folder of the {'training' if train else 'validation'} split.")
-    delay = build_delay(hypes.get("noise_setting"))
+    timing, pose_only = _timing(hypes, perturbations)
     return ReaderSettings(
         root=Path(str(hypes[key])),
         root_key="test_dir" if not train and hypes.get("test_dir") == hypes[key] else key,  # what evaluation opens
@@ -81,16 +136,14 @@ def _reader_settings(hypes: Mapping[str, Any], train: bool, maker: SampleMaker) 
         own_labels=maker.own_labels,
         camera_labels="camera" in maker.inputs.label_types,
         published=maker.settings.published,
-        delay=delay or build_wild_delay(hypes.get("wild_setting")),
-        pose_only=delay is not None and bool(quirk(hypes, "delay_pose_only")),
+        timing=timing,
+        pose_only=pose_only,
         hypes=hypes,
     )
 
 
 def _refuse_unavailable(hypes: Mapping[str, Any], train: bool) -> None:
     """Settings that would change the data but that nothing reads yet must not be ignored in silence."""
-    if (hypes.get("wild_setting") or {}).get("loc_err"):
-        raise ConfigError("wild_setting.loc_err: this form of pose noise is not available yet; use noise_setting.")
     if train and (hypes.get("heter") or {}).get("heter_group"):
         raise ConfigError("heter.heter_group: training by groups of modalities is not available yet; remove the key.")
 

@@ -11,7 +11,9 @@ from torch.utils.data import Dataset
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
 from opencood.data.left_out import LeftOut
+from opencood.data.perturb.localisation import LocalisationError
 from opencood.data.perturb.pose import PoseNoise
+from opencood.data.perturb.settings import Perturbations
 from opencood.data.readers.base import Reader
 from opencood.data.samples.base import Sample, SampleMaker
 from opencood.errors import DataError
@@ -19,6 +21,7 @@ from opencood.errors import DataError
 log = logging.getLogger(__name__)
 
 Batch = dict[str, dict[str, Any]]
+PublishedNoise = PoseNoise | LocalisationError
 
 
 class CooperativeDataset(Dataset):
@@ -30,7 +33,8 @@ class CooperativeDataset(Dataset):
         hypes: the configuration.
         reader: gives frames.
         maker: turns frames into samples and samples into batches.
-        noise: pose noise, or None.
+        noise: pose noise of a published setting, which draws before everything else of the frame; or None.
+        perturbations: what else disturbs the frames, with generators of its own.
         skip_broken: a broken frame becomes None and is counted in ``frames_left_out`` instead of raising.
         seed: of the data set's own generators.
         draws: generators for every draw, in the published order; None = own ones.
@@ -42,7 +46,8 @@ class CooperativeDataset(Dataset):
         reader: Reader,
         maker: SampleMaker,
         *,
-        noise: PoseNoise | None = None,
+        noise: PublishedNoise | None = None,
+        perturbations: Perturbations = Perturbations(),
         skip_broken: bool = False,
         seed: int = 0,
         draws: Draws | None = None,
@@ -52,6 +57,7 @@ class CooperativeDataset(Dataset):
         self.epoch = 0
         self._maker = maker
         self._noise = noise if maker.uses_noise else None
+        self._perturbations = perturbations
         self._left_out = LeftOut(0) if skip_broken else None
         self._seed = seed
         self._given_draws = draws
@@ -96,13 +102,16 @@ class CooperativeDataset(Dataset):
         return self._left_out.indices() if self._left_out is not None else []
 
     def frame(self, index: int, draws: Draws | None = None) -> Frame:
-        """Return the frame a sample is made of, with its pose noise.
+        """Return the frame a sample is made of, with everything that disturbs it.
 
         Raises:
             DataError: its metadata is missing or broken.
         """
         frame = self.reader.frame(index)
-        return frame if self._noise is None else self._noise(frame, draws or self._draws("frame", index))
+        draws = draws or self._draws("frame", index)
+        if self._noise is not None:
+            frame = self._noise.in_turn(frame, draws)
+        return self._perturbations(frame, draws)
 
     def reinitialize(self, epoch: int | None = None) -> None:
         """Start an epoch (None: the next one): training draws the order and the modalities of the agents anew."""

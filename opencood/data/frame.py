@@ -128,12 +128,14 @@ class Frame:
         scenario: name of the scenario.
         stamp: time stamp of the ego, a zero-padded number.
         agents: the ego first; it owns the frame that results live in.
+        unheard: agents whose messages do not arrive; what they list still is ground truth.
     """
 
     index: int
     scenario: str
     stamp: str
     agents: tuple[Agent, ...]
+    unheard: tuple[Agent, ...] = ()
 
     @property
     def ego(self) -> Agent:

@@ -10,10 +10,10 @@ from itertools import accumulate
 import numpy as np
 
 from opencood.data.draws import Draws
-from opencood.data.frame import Frame, roadside_last
+from opencood.data.frame import Agent, Frame, roadside_last
 from opencood.data.index import Track
 from opencood.data.modality import Roster
-from opencood.data.perturb.delay import Delay
+from opencood.data.perturb.timing import ON_TIME, Age, Timing
 from opencood.errors import DataError
 
 Tree = Mapping[str, Mapping[str, Track]]
@@ -23,7 +23,7 @@ Tree = Mapping[str, Mapping[str, Track]]
 class AgentRead:
     """One agent of a planned frame: index row and stamp of the moment, and those its late observation comes from.
 
-    Without a delay the two are the same.
+    Without a delay the two are the same. ``pose_row`` is where the pose comes from that the agent sends along.
     """
 
     agent: str
@@ -32,6 +32,7 @@ class AgentRead:
     modality: str | None
     late_stamp: str
     late_row: int
+    pose_row: int
     delay: int
 
 
@@ -47,12 +48,12 @@ class FramePlan:
 
 @dataclass(frozen=True)
 class ScenarioPlan:
-    """Agents of one scenario in their order, with the modality and the delay of each at each stamp of the ego."""
+    """Agents of one scenario in their order, with modality and age of the observation at each stamp of the ego."""
 
     name: str
     tracks: tuple[tuple[str, Track], ...]
     modalities: tuple[tuple[str, ...], ...] | None
-    delays: tuple[tuple[int, ...], ...] | None = None
+    ages: tuple[tuple[Age, ...], ...] | None = None
 
     @property
     def stamps(self) -> tuple[str, ...]:
@@ -91,10 +92,12 @@ class Plan:
         agent = scenario.tracks[order][0]
         stamp = scenario.stamps[position]
         modality = scenario.modalities[order][position] if scenario.modalities else None
-        delay = min(position, scenario.delays[order][position]) if scenario.delays else 0
+        age = scenario.ages[order][position] if scenario.ages else ON_TIME
+        delay = min(position, age.frames)  # nothing is older than the first frame of the scenario
         late_stamp = scenario.stamps[position - delay]
-        row, late_row = _row(scenario, order, stamp), _row(scenario, order, late_stamp)
-        return AgentRead(agent, stamp, row, modality, late_stamp, late_row, delay)
+        pose_stamp = scenario.stamps[position - min(position, age.pose_frames)]
+        row, late_row, pose_row = (_row(scenario, order, each) for each in (stamp, late_stamp, pose_stamp))
+        return AgentRead(agent, stamp, row, modality, late_stamp, late_row, pose_row, delay)
 
 
 def _row(scenario: ScenarioPlan, order: int, stamp: str) -> int:
@@ -116,7 +119,7 @@ def make_plan(
     max_cav: int,
     roster: Roster | None,
     draws: Draws,
-    delay: Delay | None = None,
+    timing: Timing | None = None,
     arrange: Callable[[str, list[str]], list[str]] = lambda scenario, ids: roadside_last(ids),
 ) -> Plan:
     """Order the agents of every scenario, give them their modalities and say how late they are.
@@ -142,19 +145,18 @@ def make_plan(
                 for position, agent in enumerate(chosen)
             )
         chosen_tracks = tuple((agent, tracks[agent]) for agent in chosen)
-        scenarios.append(ScenarioPlan(name, chosen_tracks, modalities, _delays(delay, chosen_tracks, draws)))
+        ages = None if timing is None else _ages(timing, name, chosen_tracks, draws)
+        scenarios.append(ScenarioPlan(name, chosen_tracks, modalities, ages))
     return Plan(scenarios)
 
 
-def _delays(
-    delay: Delay | None, tracks: Sequence[tuple[str, Track]], draws: Draws
-) -> tuple[tuple[int, ...], ...] | None:
-    """Frames by which each agent is late at each stamp of the ego, which itself is never late."""
-    if delay is None:
-        return None
+def _ages(
+    timing: Timing, scenario: str, tracks: Sequence[tuple[str, Track]], draws: Draws
+) -> tuple[tuple[Age, ...], ...]:
+    """How old the observation of each agent is at each stamp of the ego, whose own is never old."""
     moments = len(tracks[0][1].stamps)
-    others = (tuple(delay.frames(draws) for _ in range(moments)) for _ in tracks[1:])
-    return ((0,) * moments, *others)
+    others = (tuple(timing.ages(scenario, agent, moments, draws)) for agent, _ in tracks[1:])
+    return ((ON_TIME,) * moments, *others)
 
 
 def within_range(frame: Frame, comm_range: float) -> Frame:
@@ -162,6 +164,11 @@ def within_range(frame: Frame, comm_range: float) -> Frame:
 
     Distances are those of the poses the agents believe in, noise included.
     """
-    positions = np.stack([agent.lidar_pose[:2] for agent in frame.agents])
-    near = np.linalg.norm(positions - positions[0], axis=1) <= comm_range
-    return replace(frame, agents=tuple(agent for agent, is_near in zip(frame.agents, near, strict=True) if is_near))
+    centre = frame.ego.lidar_pose[:2]
+
+    def near(agents: tuple[Agent, ...]) -> tuple[Agent, ...]:
+        positions = np.array([agent.lidar_pose[:2] for agent in agents]).reshape(-1, 2)
+        inside = np.linalg.norm(positions - centre, axis=1) <= comm_range
+        return tuple(agent for agent, is_near in zip(agents, inside, strict=True) if is_near)
+
+    return replace(frame, agents=near(frame.agents), unheard=near(frame.unheard))

@@ -1,24 +1,22 @@
-"""Communication delay: how old the message of an agent is when the ego uses it (spec data.md, section 4)."""
+"""Communication delay as published: how old the message of an agent is (spec data.md, section 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from opencood.data.draws import Draws
+from opencood.data.perturb.timing import FRAME_MS, Age
 from opencood.errors import ConfigError, nearest
-from opencood.registry import register
 
 _MODES = ("sim", "real")
-_FRAME_MS = 100  # frames are taken at 10 Hz
 _SHORTEST_RANDOM_MS = 100
 
 
-@register("perturbation", "delay")
 @dataclass(frozen=True)
 class Delay:
-    """Age of the messages of every agent but the ego; times are milliseconds.
+    """Age of the messages of every agent but the ego, from ``noise_setting`` or ``wild_setting``; milliseconds.
 
     Attributes:
         async_mode: ``sim`` (a chosen time) or ``real`` (drawn, plus the time to compute and to send).
@@ -47,7 +45,12 @@ class Delay:
 
     def frames(self, draws: Draws) -> int:
         """Return by how many whole frames one message is late."""
-        return int(self._milliseconds(draws)) // _FRAME_MS
+        return int(self._milliseconds(draws)) // FRAME_MS
+
+    def ages(self, scenario: str, agent: str, moments: int, draws: Draws) -> Sequence[Age]:
+        """Return the age at every moment, drawn one after the other from the plan's own generator as published."""
+        ages = [self.frames(draws) for _ in range(moments)]
+        return [Age(frames, frames) for frames in ages]
 
     def _milliseconds(self, draws: Draws) -> float:
         if self.async_mode == "real":

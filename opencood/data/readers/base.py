@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
 from opencood.data.modality import Roster
-from opencood.data.perturb.delay import Delay
+from opencood.data.perturb.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ReaderSettings:
         own_labels: every agent's labels are its own list, where the format also has lists for all agents together.
         camera_labels: whether lists of what cameras see are wanted.
         published: reproduce published behaviour, defects included.
-        delay: how late the messages of the other agents are; None = not at all.
+        timing: how old the observations of the other agents are; None = not at all.
         pose_only: a late agent has an old pose but current sensor data, as published by GenComm (spec data.md, Q9).
         hypes: the whole configuration, for keys of one format.
     """
@@ -75,7 +75,7 @@ class ReaderSettings:
     own_labels: bool = False
     camera_labels: bool = False
     published: bool = True
-    delay: Delay | None = None
+    timing: Timing | None = None
     pose_only: bool = False
     hypes: Mapping[str, Any] = field(default_factory=dict)
 

@@ -60,7 +60,7 @@ class OPV2VReader:
             max_cav=settings.max_cav,
             roster=settings.roster if with_modalities else None,
             draws=draws,
-            delay=settings.delay,
+            timing=settings.timing,
             arrange=self._arranged,
         )
 
@@ -78,13 +78,15 @@ class OPV2VReader:
     def _agent(self, plan: FramePlan, read: AgentRead) -> Agent:
         settings = self.settings
         believed, current = self.index.moment(read.late_row), self.index.moment(read.row)
+        # Published systems call the old pose true although they see with current data.
+        true = current if settings.pose_only and not settings.published else believed
         folder = settings.root / plan.scenario / read.agent
         seen = folder / (read.stamp if settings.pose_only else read.late_stamp)
         channels = settings.roster.lidar_channels.get(read.modality or "") if settings.roster else None
         return Agent(
             id=read.agent,
-            lidar_pose=believed.lidar_pose,
-            lidar_pose_clean=believed.lidar_pose,
+            lidar_pose=self.index.moment(read.pose_row).lidar_pose,
+            lidar_pose_clean=true.lidar_pose,
             objects=self._objects(believed, current),
             lidar=self._lidar(seen, channels),
             modality=read.modality,

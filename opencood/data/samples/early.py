@@ -36,7 +36,7 @@ class Early(SampleMaker):
         if scene is None:
             return None
         cloud = np.concatenate([projected(own_cloud(agent, draws), scene.to_ego(agent)) for agent in scene.agents])
-        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
+        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
         entry = self.facts(frame, scene.ids) | {"lidar_pose": scene.poses, "lidar_pose_clean": scene.poses_clean}
         if settings.visualize:
             entry["origin_lidar"] = cloud

@@ -74,7 +74,7 @@ class Intermediate(SampleMaker):
         contributions = [self._contribution(agent, scene, draws) for agent in fused]
         parts = [contribution.part for contribution in contributions]
         check_points(parts, frame.label, settings.point_range)
-        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.agents])
+        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
         entry = self.facts(frame, scene.ids) | label_entry(truth, settings)
         entry |= {
             "parts": parts,

@@ -67,7 +67,7 @@ class Late(SampleMaker):
         return {EGO: self._entry(draws.python.choice(candidates), frame, draws)}
 
     def _test_entry(self, agent: Agent, scene: Scene, draws: Draws) -> Entry:
-        entry = self._entry(agent, scene.frame, draws)
+        entry = self._entry(agent, scene.frame, draws, scene.unheard if agent is scene.ego else ())
         entry["transformation_matrix"] = scene.to_ego(agent).astype(np.float32)
         entry["transformation_matrix_clean"] = scene.to_ego_clean(agent).astype(np.float32)
         if "origin_lidar" in entry:
@@ -76,9 +76,12 @@ class Late(SampleMaker):
                 del entry["origin_lidar"]
         return entry
 
-    def _entry(self, agent: Agent, frame: Frame, draws: Draws) -> Entry:
+    def _entry(self, agent: Agent, frame: Frame, draws: Draws, unheard: Sequence[Agent] = ()) -> Entry:
+        """The entry of one agent; objects of agents whose messages do not arrive stay ground truth, the ego's."""
         settings = self.settings
         found = self.boxes_of(agent, agent.lidar_pose_clean)
+        if unheard:
+            found = self.merged([found, *(self.boxes_of(other, agent.lidar_pose_clean) for other in unheard)])
         entry: Entry = {"lidar_pose": agent.lidar_pose[None], "lidar_pose_clean": agent.lidar_pose_clean[None]}
         cloud = None
         if self.inputs.wants_cloud(agent):

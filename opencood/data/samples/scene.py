@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,18 @@ class Scene:
         frame: where it comes from.
         ego: owner of the frame of reference.
         agents: those that take part, at least one; the ego first unless it was dropped as published.
+        unheard: those in range that would take part if their messages arrived.
     """
 
     frame: Frame
     ego: Agent
     agents: tuple[Agent, ...]
+    unheard: tuple[Agent, ...] = ()
+
+    @property
+    def witnesses(self) -> tuple[Agent, ...]:
+        """The agents whose objects are ground truth, whether their messages arrive or not."""
+        return (*self.agents, *self.unheard)
 
     def to_ego(self, agent: Agent) -> NDArray[np.float64]:
         """(4, 4) from the agent's frame to the ego's, by the poses they believe in."""
@@ -70,10 +77,11 @@ def gather(frame: Frame, comm_range: float, takes_part: Callable[[Agent], bool],
         known = tuple(agent for agent in frame.agents if takes_part(agent))
         if not known:
             return None
-        frame = Frame(frame.index, frame.scenario, frame.stamp, known)
+        frame = replace(frame, agents=known)
     near = within_range(frame, comm_range)
     agents = tuple(agent for agent in near.agents if takes_part(agent))
-    return Scene(frame, frame.ego, agents) if agents else None
+    unheard = tuple(agent for agent in near.unheard if takes_part(agent))
+    return Scene(frame, frame.ego, agents, unheard) if agents else None
 
 
 def shuffled(points: NDArray[np.float32], draws: Draws) -> NDArray[np.float32]:

@@ -144,7 +144,7 @@ def _noise(case: Case) -> Outputs:
     for name in case.wanted:
         legacy = LegacyRandom()
         legacy.seed(int(_said(text, rf"(\d+) \({name}\)")))
-        noise = PoseNoise(std, turn, mean, turn_mean, laplace=name == "laplace")
+        noise = PoseNoise(std, turn, mean, turn_mean, distribution="laplace" if name == "laplace" else "gaussian")
         draws = Draws(legacy.numpy, legacy.python)
         outputs[name] = np.stack([noise.draw(draws) for _ in range(len(case.wanted[name]))])
     return outputs

@@ -116,8 +116,6 @@ def test_the_older_form_of_the_setting(moving: Path, hypes: Callable[..., Any]) 
     then = frame(hypes, moving, 2).agents[1]
     assert late.delay == 1 and late.lidar.path == then.lidar.path
     assert frame(hypes, moving, 3, wild_setting={"async": False, "async_overhead": 100}).agents[1].delay == 0
-    with pytest.raises(ConfigError, match="loc_err"):
-        frame(hypes, moving, 3, wild_setting={"loc_err": True})
 
 
 def test_settings_of_delay() -> None:

@@ -24,7 +24,7 @@ seeds = st.integers(0, 10_000)
 
 @pytest.mark.parametrize("laplace", [False, True])
 def test_noise_has_the_asked_spread_on_x_y_and_yaw_only(laplace: bool) -> None:
-    noise = PoseNoise(0.4, 0.6, pos_mean=0.1, rot_mean=-0.2, laplace=laplace)
+    noise = PoseNoise(0.4, 0.6, 0.1, -0.2, distribution="laplace" if laplace else "gaussian")
     draws = Draws.keyed(1)
     drawn = np.stack([noise.draw(draws) for _ in range(4000)])
     factor = np.sqrt(2) if laplace else 1
