@@ -34,7 +34,7 @@ class CooperativeDataset(Dataset):
         reader: gives frames.
         maker: turns frames into samples and samples into batches.
         noise: pose noise of a published setting, which draws before everything else of the frame; or None.
-        perturbations: what else disturbs the frames, with generators of its own.
+        perturbations: what else disturbs the frames, with generators of its own; or None.
         skip_broken: a broken frame becomes None and is counted in ``frames_left_out`` instead of raising.
         seed: of the data set's own generators.
         draws: generators for every draw, in the published order; None = own ones.
@@ -47,7 +47,7 @@ class CooperativeDataset(Dataset):
         maker: SampleMaker,
         *,
         noise: PublishedNoise | None = None,
-        perturbations: Perturbations = Perturbations(),
+        perturbations: Perturbations | None = None,
         skip_broken: bool = False,
         seed: int = 0,
         draws: Draws | None = None,
@@ -57,7 +57,7 @@ class CooperativeDataset(Dataset):
         self.epoch = 0
         self._maker = maker
         self._noise = noise if maker.uses_noise else None
-        self._perturbations = perturbations
+        self._perturbations = perturbations or Perturbations()
         self._left_out = LeftOut(0) if skip_broken else None
         self._seed = seed
         self._given_draws = draws

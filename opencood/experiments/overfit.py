@@ -115,7 +115,7 @@ def run_overfit(
     """
     if frames < 1 or steps < 1:
         raise ConfigError(f"--overfit {frames}, --overfit_steps {steps}: both must be at least 1.")
-    hypes = open_hypes(hypes_path, model_dir, options.seed)
+    hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
     device = choose_device(options.device)
     few = FewFrames(hypes, frames)
     settings = settings_from(hypes, seed=seed_of(hypes))

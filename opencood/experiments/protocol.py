@@ -15,6 +15,7 @@ import torch
 import opencood
 from opencood.config.flavor import flavor_of, parity_of, quirks_of
 from opencood.config.save import digest, own_version, to_plain
+from opencood.data.perturb.settings import active
 
 
 def file_digest(path: Path) -> str:
@@ -56,6 +57,8 @@ def describe_protocol(
         "score_threshold": (postprocess.get("target_args") or {}).get("score_threshold"),
         "nms_threshold": postprocess.get("nms_thresh"),
         "noise_setting": to_plain(hypes.get("noise_setting")),
+        "wild_setting": to_plain(hypes.get("wild_setting")),
+        "perturb": to_plain(active(hypes.get("perturb"), train=False)),
         "iou": "rotated boxes seen from above (BEV polygons), float64",
         "matching": "greedy by descending score, one detection per ground truth, IoU >= threshold",
         "ap": "area under the precision envelope (VOC 2010)",

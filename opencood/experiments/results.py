@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from opencood.config.inheritance import REPLACE
 from opencood.evaluation.files import write_yaml
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report
 from opencood.experiments.run_folder import RangeChoice
@@ -17,6 +20,19 @@ def infer_info(method: str, note: str, range_choice: RangeChoice, epoch: int, ag
     range_part = f"_{x}_{y}" if range_choice.heterogeneous else ""
     agents_part = "" if agents is None else f"_use_cav{agents}"
     return f"{method}{note}{range_part}_epoch{epoch}{agents_part}"
+
+
+def perturb_note(section: Mapping[str, Any] | None) -> str:
+    """What a disturbed run adds to its names, such as ``_fog_50``, so that it overwrites no other result."""
+    parts = []
+    for name, content in (section or {}).items():
+        if name == REPLACE:
+            parts.append("_no_perturb")
+            continue
+        values = [content[key] for key in content if key != "when"]
+        shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        parts.append("".join(f"_{word}" for word in (name, *shown)))
+    return "".join(parts)
 
 
 def write_results(report: Report, folder: Path, info: str) -> list[Path]:

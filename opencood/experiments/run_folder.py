@@ -10,6 +10,7 @@ from typing import Any
 from opencood.config.flavor import flavor_of, parity_of, quirk
 from opencood.config.loader import Hypes, config_of_run, load_yaml
 from opencood.config.overrides import configured_range, with_range
+from opencood.config.perturb import with_perturbations
 from opencood.errors import ConfigError, DataError
 
 Range = tuple[float, ...]
@@ -52,6 +53,7 @@ def open_run_folder(
     range_xy: tuple[float, float] | None = None,
     noise: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    perturb: Mapping[str, Any] | None = None,
 ) -> tuple[Hypes, RangeChoice]:
     """Load ``<model_dir>/config.yaml`` for testing: ``validate_dir`` becomes ``test_dir``, then the overrides.
 
@@ -69,6 +71,8 @@ def open_run_folder(
             any(noise[key] for key in noise if key != "laplace") or parity_of({**hypes, **changes}) == "published"
         )
         changes["noise_setting"] = {"add_noise": disturbs, "add_pose_noise": disturbs, "args": dict(noise)}
+    if perturb is not None:
+        changes["perturb"] = with_perturbations(hypes.get("perturb"), perturb)
     if seed is not None:
         changes["seed"] = seed
     return choose_range(hypes.replaced({**hypes, **changes}), range_xy)

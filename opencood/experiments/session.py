@@ -15,13 +15,14 @@ from torch import nn
 from opencood.config.flavor import parity_of
 from opencood.config.loader import Hypes
 from opencood.config.overrides import parse_range
+from opencood.data.perturb.settings import describe
 from opencood.errors import CheckpointError, ConfigError
 from opencood.experiments.build import build_dataset, build_model
 from opencood.experiments.devices import choose_device
 from opencood.experiments.fusion_methods import FusionMethod, check_agents, choose_method, parse_agents
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.participants import FirstAgents
-from opencood.experiments.results import infer_info
+from opencood.experiments.results import infer_info, perturb_note
 from opencood.experiments.run_folder import RangeChoice, open_run_folder
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 
@@ -42,6 +43,7 @@ class InferenceOptions:
         save_vis_interval: a picture every so many frames; 0 = none.
         limit: only the first so many frames.
         untrained: go on without a checkpoint.
+        perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         info: replaces the ``infer_info`` part of result and picture names.
         noise: pose noise ``{pos_std, rot_std, pos_mean, rot_mean, laplace}`` that replaces the configured one.
         results: write the result YAML.
@@ -63,6 +65,7 @@ class InferenceOptions:
     untrained: bool = False
     seed: int = SEED
     noise: dict[str, Any] | None = None
+    perturb: dict[str, Any] | None = None
     info: str | None = None
     results: bool = True
     progress: bool = True
@@ -94,7 +97,8 @@ class Session:
         """The ``infer_info`` part of result and picture names."""
         if self.options.info is not None:
             return self.options.info
-        return infer_info(self.method.name, self.options.note, self.range_choice, self.epoch, self.agents)
+        note = self.options.note + perturb_note(self.options.perturb)
+        return infer_info(self.method.name, note, self.range_choice, self.epoch, self.agents)
 
 
 def open_session(options: InferenceOptions) -> Session:
@@ -107,7 +111,9 @@ def open_session(options: InferenceOptions) -> Session:
     """
     _check_options(options)
     range_xy = None if options.range_xy is None else parse_range(options.range_xy)
-    hypes, range_choice = open_run_folder(options.model_dir, options.parity, range_xy, options.noise, options.seed)
+    hypes, range_choice = open_run_folder(
+        options.model_dir, options.parity, range_xy, options.noise, options.seed, options.perturb
+    )
     method = choose_method(options.fusion_method, hypes)
     agents = parse_agents(options.agents)
     check_agents(method, agents)
@@ -120,9 +126,11 @@ def open_session(options: InferenceOptions) -> Session:
     model = build_model(hypes)
     checkpoint, epoch = _load_weights(model, options)
     model.to(device).eval()
-    return Session(
-        options, hypes, method, agents, range_choice, dataset, model, device, checkpoint, epoch, range_choice.notes()
-    )
+    notes = range_choice.notes()
+    disturbed = describe(hypes.get("perturb"), train=False)
+    if disturbed:
+        notes.append(f"disturbed by {disturbed}.")
+    return Session(options, hypes, method, agents, range_choice, dataset, model, device, checkpoint, epoch, notes)
 
 
 def _check_options(options: InferenceOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from opencood.config.loader import CONFIG_NAME, Hypes, config_of_run, load_yaml
+from opencood.config.perturb import with_perturbations
 from opencood.config.save import digest, save_config
 from opencood.data.build import seed_of
 from opencood.errors import ConfigError, OpencoodError, StorageError
@@ -50,6 +52,7 @@ class TrainingOptions:
         seed: replaces the configuration's.
         workers: loader processes; None takes ``train_params.num_workers`` (4, or the number of cores).
         evaluate: run inference on the test split after training, as the published tools do.
+        perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         sanity_frames: how many training frames are checked at the start; 0 for none.
     """
 
@@ -61,6 +64,7 @@ class TrainingOptions:
     seed: int | None = None
     workers: int | None = None
     evaluate: bool = False
+    perturb: dict[str, Any] | None = None
     sanity_frames: int = 4
 
 
@@ -79,7 +83,7 @@ def run_training(
         StorageError: a checkpoint could not be written.
     """
     options = options or TrainingOptions()
-    hypes = open_hypes(hypes_path, model_dir, options.seed)
+    hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
     method = choose_method(options.fusion_method, hypes) if options.evaluate else None
     world = join_world(None if options.device == "auto" else options.device, options.dist_url)
     try:
@@ -93,10 +97,18 @@ def run_training(
     return run_dir
 
 
-def open_hypes(hypes_path: str | Path | None, model_dir: str | Path | None, seed: int | None = None) -> Hypes:
-    """Load the configuration of a training; ``seed`` replaces its own."""
+def open_hypes(
+    hypes_path: str | Path | None,
+    model_dir: str | Path | None,
+    seed: int | None = None,
+    perturb: Mapping[str, Any] | None = None,
+) -> Hypes:
+    """Load the configuration of a training; ``seed`` replaces its own, ``perturb`` is laid over its disturbances."""
     hypes = load_yaml(hypes_path, model_dir=model_dir)
-    return hypes if seed is None else hypes.replaced({**hypes, "seed": seed})
+    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if perturb is not None:
+        changes["perturb"] = with_perturbations(hypes.get("perturb"), perturb)
+    return hypes.replaced({**hypes, **changes}) if changes else hypes
 
 
 def precision_of(half: str | None, device: torch.device) -> torch.dtype | None:

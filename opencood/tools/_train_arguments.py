@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opencood.tools._cli import Parser, at_least
+from opencood.tools._perturb_arguments import add_perturbations, take_perturbations
 
 
 def parser(description: str | None) -> Parser:
@@ -28,12 +29,15 @@ def parser(description: str | None) -> Parser:
     made.add_argument(
         "--overfit_steps", type=at_least(1), default=2000, metavar="STEPS", help="give up after so many steps"
     )
+    add_perturbations(made, when="train")
     return made
 
 
 def train(description: str | None, argv: Sequence[str] | None) -> int:
     """Parse and train; returns the exit code."""
-    given = parser(description).parse_args(argv)
+    made = parser(description)
+    given = made.parse_args(argv)
+    perturb = take_perturbations(made, vars(given))
     from opencood.experiments.training import TrainingOptions, run_training
 
     options = TrainingOptions(
@@ -44,6 +48,7 @@ def train(description: str | None, argv: Sequence[str] | None) -> int:
         seed=given.seed,
         workers=given.workers,
         evaluate=not given.no_eval,
+        perturb=perturb,
     )
     if given.overfit is not None:
         from opencood.experiments.overfit import run_overfit

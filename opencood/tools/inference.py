@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
 from opencood.tools._cli import Parser, at_least, run
+from opencood.tools._perturb_arguments import add_perturbations, take_perturbations
 
 
 def parser() -> Parser:
@@ -40,12 +42,19 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
     made.add_argument("--seed", type=at_least(0), default=303, help="seed of pose noise and other draws")
     made.add_argument("--untrained", action="store_true", help="go on without a checkpoint, with random weights")
+    add_perturbations(made, when="test")
     return made
+
+
+def parse(made: Parser, argv: Sequence[str] | None) -> dict[str, Any]:
+    """The arguments as ``InferenceOptions`` and the tool itself name them."""
+    arguments = vars(made.parse_args(argv))
+    return arguments | {"perturb": take_perturbations(made, arguments)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print the report."""
-    arguments = vars(parser().parse_args(argv))
+    arguments = parse(parser(), argv)
     from opencood.experiments.inference import InferenceOptions, run_inference
 
     report = run_inference(InferenceOptions(range_xy=arguments.pop("range"), **arguments))

@@ -9,14 +9,14 @@ if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
 from opencood.tools._cli import run
-from opencood.tools.inference import common_parser
+from opencood.tools.inference import common_parser, parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print one line per level."""
     parser = common_parser(__doc__)
     parser.add_argument("--also_laplace", action="store_true", help="a second sweep with Laplace noise")
-    arguments = vars(parser.parse_args(argv))
+    arguments = parse(parser, argv)
     also_laplace = arguments.pop("also_laplace")
     from opencood.experiments.noise import run_noise_sweep
     from opencood.experiments.session import InferenceOptions

@@ -19,12 +19,12 @@ class DropAgents:
         probability: of being unheard.
         per: ``frame`` (drawn for every agent and frame: a bad channel) or ``run`` (drawn once for every agent of a
             scenario: a broken radio).
-        seed: of ``run``; the configuration's own when absent.
+        run_seed: of ``run``; the configuration's own when absent.
     """
 
     probability: float
     per: str = "frame"
-    seed: int = 0
+    run_seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -38,7 +38,7 @@ class DropAgents:
 
     def __call__(self, frame: Frame, draws: Draws) -> Frame:
         """Return the frame whose dropped agents are ``unheard``."""
-        run = Draws.keyed(self.seed, "drop_agents", frame.scenario)
+        run = Draws.keyed(self.run_seed, "drop_agents", frame.scenario)
         source = run if self.per == "run" else draws
 
         def heard(agent: Agent) -> bool:

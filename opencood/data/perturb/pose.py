@@ -100,5 +100,7 @@ def build_pose_noise(setting: Mapping[str, Any] | None, needs_switch: bool = Fal
     missing = [key for key in ("pos_std", "rot_std") if key not in args]
     if missing:
         raise ConfigError(f"noise_setting.args: missing {', '.join(missing)} although add_noise is on.")
-    sizes = (float(args.get(key, 0)) for key in ("pos_std", "rot_std", "pos_mean", "rot_mean"))
-    return PoseNoise(*sizes, distribution="laplace" if args.get("laplace") else "gaussian")
+    pos_std, rot_std, pos_mean, rot_mean = (
+        float(args.get(key, 0)) for key in ("pos_std", "rot_std", "pos_mean", "rot_mean")
+    )
+    return PoseNoise(pos_std, rot_std, pos_mean, rot_mean, "laplace" if args.get("laplace") else "gaussian")

@@ -68,14 +68,14 @@ def build_perturbations(section: Mapping[str, Any] | None, train: bool, seed: in
         ConfigError: an unknown name, or an argument is missing or has no legal value.
     """
     built = {
-        name: REGISTRY.build("perturbation", name, arguments, where=f"perturb.{name}", seed=seed)
+        name: REGISTRY.build("perturbation", name, arguments, where=f"perturb.{name}", run_seed=seed)
         for name, arguments in active(section, train).items()
     }
     delay: MessageDelay | None = built.pop(_DELAY, None)
     asynchrony: Asynchrony | None = built.pop(_ASYNCHRONY, None)
     pose_only = delay is not None and delay.pose_only
     if pose_only and asynchrony is not None:
-        raise ConfigError("perturb.delay.pose_only: keeps sensor data current, which perturb.asynchrony denies; choose.")
+        raise ConfigError("perturb: delay.pose_only keeps sensor data current, asynchrony makes it old; choose one.")
     timing = Lateness(delay, asynchrony, Draws.keyed(seed, "run")) if delay or asynchrony else None
     return Perturbations(tuple(built.items()), timing, pose_only)
 

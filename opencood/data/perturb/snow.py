@@ -1,13 +1,13 @@
 """LiDAR in falling snow: the strongest of a target's return and those of single flakes in the beam.
 
-Size distribution: Sekhon, Srivastava: Snow Size Spectra and Radar Reflectivity, Journal of the Atmospheric Sciences 27,
-1970. Optics: the LiDAR equation of Rasshofer, Spies, Spies, Advances in Radio Science 9, 2011. Simulating snow by flakes
-drawn from such a distribution, of which the strongest return competes with the target's, follows Kilic et al.: Lidar
-Light Scattering Augmentation (LISA), arXiv 2107.07004, 2021, and Hahner et al.: LiDAR Snowfall Simulation for Robust 3D
-Object Detection, CVPR 2022. Instead of drawing every flake, the strongest one is drawn from its exact distribution.
+Size distribution: Sekhon, Srivastava: Snow Size Spectra and Radar Reflectivity, Journal of the Atmospheric Sciences
+27, 1970. Optics: the LiDAR equation of Rasshofer, Spies, Spies, Advances in Radio Science 9, 2011. Snow as flakes from
+such a distribution, whose strongest return competes with the target's, follows Kilic et al.: Lidar Light Scattering
+Augmentation (LISA), arXiv 2107.07004, 2021, and Hahner et al.: LiDAR Snowfall Simulation for Robust 3D Object
+Detection, CVPR 2022. Instead of drawing every flake, the strongest one is drawn from its exact distribution.
 
-The equations, numbered as in docs/perturbations.md. D is the diameter of a melted flake in mm, d that of the flake, at a
-snowfall rate S (mm of water per hour) and a flake density rho (kg/m^3):
+The equations, numbered as in docs/perturbations.md. D is the diameter of a melted flake in mm, d that of the flake, at
+a snowfall rate S (mm of water per hour) and a flake density rho (kg/m^3):
 
     (6)  N(D) = N_0 exp(-Lambda D),  N_0 = 2500 S^-0.94 / (mm m^3),  Lambda = 2.29 S^-0.45 / mm
     (7)  d = D (1000 / rho)^(1/3)
@@ -84,8 +84,8 @@ class Snow:
         if not (min(positive) > 0 and self.faintest >= 0 and 0 <= near < far):
             raise ConfigError(
                 f"perturb.snow: rate {self.rate:g} mm/h, divergence {self.divergence:g}, density {self.density:g} and "
-                f"reflectivity {self.reflectivity:g} must be above 0, faintest {self.faintest:g} not below, overlap two "
-                f"growing ranges, found {list(self.overlap)}."
+                f"reflectivity {self.reflectivity:g} must be above 0, faintest {self.faintest:g} not below, overlap "
+                f"two growing ranges, found {list(self.overlap)}."
             )
         object.__setattr__(self, "overlap", (float(near), float(far)))
 
@@ -154,7 +154,8 @@ def flake_table(snow: Snow) -> FlakeTable:
     number, slope = snow.spectrum
     ranges = np.arange(1, round(_TABLE_END / _RANGE_STEP) + 1, dtype=np.float64) * _RANGE_STEP
     middle = ranges - _RANGE_STEP / 2
-    full = snow.reflectivity * channel_response(middle, snow.attenuation, snow.overlap)  # of a flake that fills the beam
+    # Strength of a flake that fills the beam.
+    full = snow.reflectivity * channel_response(middle, snow.attenuation, snow.overlap)
     wanted = np.maximum(_STRENGTHS[:, None], snow.faintest / middle**2)
     share = np.divide(wanted, full, out=np.full((len(_STRENGTHS), len(ranges)), np.inf), where=full > 0)
     beam = snow.divergence * middle * 1000  # mm
