@@ -57,11 +57,6 @@ def build_dataset(
     _refuse_unavailable(hypes, train)
     perturbations = build_perturbations(hypes.get("perturb"), train, seed_of(hypes))
     reader_settings = _reader_settings(hypes, train, maker, perturbations)
-    if reader_settings.timing is not None and not reader_type.conventions.delayable:
-        raise ConfigError(
-            f"delay, asynchrony: the frames of {dataset} do not follow each other, so nobody can be late; "
-            "switch them off."
-        )
     return CooperativeDataset(
         hypes,
         reader_type(reader_settings),

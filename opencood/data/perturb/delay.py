@@ -49,8 +49,8 @@ class Delay:
 
     def ages(self, scenario: str, agent: str, moments: int, draws: Draws) -> Sequence[Age]:
         """Return the age at every moment, drawn one after the other from the plan's own generator as published."""
-        ages = [self.frames(draws) for _ in range(moments)]
-        return [Age(frames, frames) for frames in ages]
+        ages = [self.frames(draws) * FRAME_MS for _ in range(moments)]
+        return [Age(age, age) for age in ages]
 
     def _milliseconds(self, draws: Draws) -> float:
         if self.async_mode == "real":

@@ -1,7 +1,8 @@
 """Old observations: messages that travel, and sensors that do not sample at the same instant.
 
 Everything happens where data is read: an observation of age a at the ego's moment t is the newest recorded one that was
-taken not later than t - a. A frame stands for 100 ms, as in all published loaders. The ego is never old.
+taken not later than t - a, but no older than the first of its scenario. Where a data set has no time stamps a frame
+stands for 100 ms, as in all published loaders. The ego is never old.
 """
 
 from __future__ import annotations
@@ -23,10 +24,20 @@ _SLACK = 1e-9  # a delay of exactly one frame is one frame
 
 
 class Age(NamedTuple):
-    """How old an observation is, and how old the pose is that comes with it, in frames."""
+    """How old an observation is, and how old the pose is that comes with it, in milliseconds."""
 
-    frames: int
-    pose_frames: int
+    sensor: float
+    pose: float
+
+    @property
+    def frames(self) -> int:
+        """How many frames one must go back for an observation at least so old."""
+        return _frames(self.sensor)
+
+    @property
+    def pose_frames(self) -> int:
+        """The same for the pose."""
+        return _frames(self.pose)
 
 
 ON_TIME = Age(0, 0)
@@ -120,13 +131,12 @@ class Lateness:
             source = self.run if self.asynchrony.per == "agent" else draws
             offset = self.asynchrony.draw(moments, source.child("asynchrony", scenario, agent))
         stamped = self.asynchrony is None or self.asynchrony.stamped
-        frames, known = _frames(delay + offset), _frames(delay + offset if stamped else delay)
-        return [Age(*pair) for pair in zip(frames, known, strict=True)]
+        pose = delay + offset if stamped else delay
+        return [Age(*pair) for pair in zip((delay + offset).tolist(), pose.tolist(), strict=True)]
 
 
-def _frames(milliseconds: NDArray[np.float64]) -> list[int]:
-    """How many frames one must go back for an observation at least so old."""
-    return [math.ceil(age / FRAME_MS - _SLACK) for age in milliseconds]
+def _frames(milliseconds: float) -> int:
+    return math.ceil(milliseconds / FRAME_MS - _SLACK)
 
 
 def _check_milliseconds(name: str, value: float) -> None:

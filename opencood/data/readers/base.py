@@ -28,7 +28,6 @@ class Conventions:
         integer_ids: agents are numbers in batches, not text.
         default_comm_range: ``comm_range`` in metres when absent; None = that of the repository.
         cameras: agents have so many cameras at most, whatever the configuration lists; None = no limit.
-        delayable: frames follow each other in time, so that an agent can be late.
     """
 
     camera_label_range: tuple[float, ...] | None = None
@@ -39,10 +38,9 @@ class Conventions:
     integer_ids: bool = False
     default_comm_range: float | None = None
     cameras: int | None = None
-    delayable: bool = False
 
 
-OPV2V = Conventions(delayable=True)
+OPV2V = Conventions()
 
 
 @dataclass(frozen=True)

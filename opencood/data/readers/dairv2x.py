@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Camera, Frame, Objects, PointSource
 from opencood.data.pcd import read_points
+from opencood.data.perturb.timing import ON_TIME, Age
 from opencood.data.readers import dairv2x_metadata as metadata
 from opencood.data.readers.base import Conventions, ReaderSettings
 from opencood.errors import DataError
@@ -67,17 +68,22 @@ class DairV2XReader:
         self._folder = Path(str(settings.hypes.get("data_dir") or settings.root.parent))
         self._pairs = self._open()
         self._roles: list[tuple[Role, ...]] = []
+        self._ages: dict[str, list[Age]] = {}
+        self._history = {side: self._recorded(side) for side in _ASSIGNED} if settings.timing is not None else {}
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def replan(self, draws: Draws, with_modalities: bool = True) -> None:
-        """Redraw which side is ego, and the modalities (heterogeneous training only)."""
+        """Redraw which side is ego, and the modalities (heterogeneous training only), and how late the other is."""
         modal = self.settings.roster is not None and with_modalities
         if modal and self.settings.train:
             self._roles = [self._drawn_roles(draws) for _ in self._pairs]
         else:
             self._roles = [self._fixed_roles(modal)] * len(self._pairs)
+        timing = self.settings.timing
+        if timing is not None:
+            self._ages = {side: list(timing.ages(_SCENARIO, side, len(self), draws)) for side in _ASSIGNED}
 
     def frame(self, index: int) -> Frame:
         """Return a frame; point clouds and images are not read yet.
@@ -89,7 +95,7 @@ class DairV2XReader:
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         pair, roles = self._pairs[index], self._roles[index][: self.settings.max_cav]
-        agents = tuple(self._agent(pair, role, number) for number, role in enumerate(roles))
+        agents = tuple(self._agent(index, role, number) for number, role in enumerate(roles))
         return Frame(index, _SCENARIO, pair.stamp, agents)
 
     # Who is who
@@ -114,20 +120,43 @@ class DairV2XReader:
 
     # What an agent has
 
-    def _agent(self, pair: Pair, role: Role, number: int) -> Agent:
-        side, published = role.side, self.settings.published
-        pose = tfm_to_pose(self._to_world(pair, side))
+    def _agent(self, index: int, role: Role, number: int) -> Agent:
+        side, settings, pair = role.side, self.settings, self._pairs[index]
+        age = self._ages[side][index] if self._ages and number else ON_TIME
+        late = self._earlier(pair, side, age.sensor)
+        seen = pair if settings.pose_only else late
+        believed = self._earlier(pair, side, age.pose)
+        pose = self._pose(pair, side)
         return Agent(
             id=str(number),
-            lidar_pose=pose,
-            lidar_pose_clean=pose,
+            lidar_pose=pose if believed is pair else self._pose(believed, side),
+            lidar_pose_clean=pose if seen is pair else self._pose(seen, side),
             objects=self._objects(pair, side, pose, for_camera=False),
-            lidar=PointSource(pair.clouds[side], read_scaled_cloud if published else read_cloud),
+            lidar=PointSource(seen.clouds[side], read_scaled_cloud if settings.published else read_cloud),
             modality=role.modality,
             roadside=side == _INFRASTRUCTURE,
-            cameras=(self._camera(pair, side),) if self.settings.cameras else (),
-            camera_objects=self._objects(pair, side, pose, for_camera=True) if self.settings.camera_labels else None,
+            cameras=(self._camera(seen, side),) if settings.cameras else (),
+            camera_objects=self._objects(pair, side, pose, for_camera=True) if settings.camera_labels else None,
+            delay=age.frames if late is not pair else 0,
         )
+
+    def _earlier(self, pair: Pair, side: str, age: float) -> Pair:
+        """The pair in which one side's files are those of an observation of some age."""
+        name = self._history[side].earlier(pair.names[side], age) if age else pair.names[side]
+        if name == pair.names[side]:
+            return pair
+        return replace(
+            pair,
+            names={**pair.names, side: name},
+            images={**pair.images, side: pair.images[side].with_stem(name)},
+            clouds={**pair.clouds, side: pair.clouds[side].with_stem(name)},
+        )
+
+    def _pose(self, pair: Pair, side: str) -> NDArray[np.float64]:
+        return tfm_to_pose(self._to_world(pair, side))
+
+    def _recorded(self, side: str) -> metadata.History:
+        return metadata.History(self._folder / f"{side}-side" / "data_info.json")
 
     def _to_world(self, pair: Pair, side: str) -> NDArray[np.float64]:
         """(4, 4) from the LiDAR of a side to the world."""

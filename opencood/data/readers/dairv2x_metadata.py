@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.data.frame import Objects
+from opencood.data.stamps import Recording
 from opencood.errors import DataError
 from opencood.geometry.boxes import boxes_to_corners_3d
 from opencood.geometry.poses import transform_points, x_to_world
@@ -116,3 +117,38 @@ def _finite(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
     if not np.isfinite(values).all():
         raise DataError(f"{path}: holds numbers that are NaN or infinite; corrupt file.")
     return values
+
+
+class History:
+    """All frames of one side, paired or not, from its ``data_info.json``.
+
+    Raises:
+        DataError: the file is missing, or lacks the names, batches or time stamps of its frames.
+    """
+
+    def __init__(self, path: Path) -> None:
+        entries = load(path, "delay, asynchrony: ")
+        try:
+            frames = [
+                (str(entry["batch_id"]), float(entry["pointcloud_timestamp"]), Path(entry["pointcloud_path"]).stem)
+                for entry in entries
+            ]
+            batches, stamps, names = zip(*sorted(frames), strict=True)
+            self._recording = Recording(stamps, batches)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}: delay and asynchrony need batch_id, pointcloud_timestamp and pointcloud_path of every frame "
+                f"({error}); switch them off."
+            ) from error
+        self._path, self._names = path, names
+        self._places = {name: place for place, name in enumerate(names)}
+
+    def earlier(self, name: str, age: float) -> str:
+        """Return the newest frame of the same drive at least ``age`` milliseconds older, or its first one.
+
+        Raises:
+            DataError: the frame is not listed.
+        """
+        if name not in self._places:
+            raise DataError(f"{self._path}: frame {name} is not listed; is the data set complete?")
+        return self._names[self._recording.earlier(self._places[name], age)]

@@ -31,7 +31,7 @@ class V2V4RealReader(OPV2VReader):
     in the LiDAR frame where poses are matrices, and in the world otherwise or with ``isSim``.
     """
 
-    conventions: ClassVar[Conventions] = Conventions(delayable=True, default_comm_range=math.inf)
+    conventions: ClassVar[Conventions] = Conventions(default_comm_range=math.inf)
 
     def __init__(self, settings: ReaderSettings) -> None:
         named = "world" if settings.hypes.get("isSim") else settings.hypes.get("box_frame")

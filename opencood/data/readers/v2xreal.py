@@ -43,7 +43,7 @@ def class_of_entry(entry: Mapping[str, Any]) -> int:
 class V2XRealReader(OPV2VReader):
     """Frames of a folder ``<scenario>/<agent>/<stamp>.{yaml,bin}``; in testing ``dataset_mode`` chooses the agents."""
 
-    conventions: ClassVar[Conventions] = Conventions(delayable=True, label_margin=0.0, label_corners=2)
+    conventions: ClassVar[Conventions] = Conventions(label_margin=0.0, label_corners=2)
     dialect = Dialect("v2xreal", class_of=class_of_entry)
 
     def __init__(self, settings: ReaderSettings) -> None:

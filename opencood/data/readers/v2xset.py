@@ -14,4 +14,4 @@ class V2XSetReader(OPV2VReader):
     """V2XSet: no visibility maps, so that camera labels are all objects in a fixed range."""
 
     without_cameras: ClassVar[frozenset[str]] = frozenset({"2021_09_09_13_20_58"})
-    conventions: ClassVar[Conventions] = Conventions(delayable=True, camera_label_range=(-45, -45, -3, 45, 45, 1))
+    conventions: ClassVar[Conventions] = Conventions(camera_label_range=(-45, -45, -3, 45, 45, 1))

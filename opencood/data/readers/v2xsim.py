@@ -14,8 +14,10 @@ from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Frame, Objects, PointSource
 from opencood.data.images import first_existing
 from opencood.data.pcd import read_bin
+from opencood.data.perturb.timing import ON_TIME, Age
 from opencood.data.readers.base import Conventions, ReaderSettings
 from opencood.data.safe_pickle import load_pickle
+from opencood.data.stamps import Recording
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.poses import tfm_to_pose
 from opencood.registry import register
@@ -45,18 +47,24 @@ class V2XSimReader:
         self._prefixes: Mapping[str, str] = settings.hypes.get("path_prefixes") or {}
         self._infos = self._open()
         self._orders: list[list[int]] = []
+        self._ages: list[list[Age]] = []
+        self._recording = self._timed() if settings.timing is not None else None
 
     def __len__(self) -> int:
         return len(self._infos)
 
     def replan(self, draws: Draws, with_modalities: bool = True) -> None:
-        """Redraw the order of agents (training only)."""
+        """Redraw the order of agents (training only), and how late they are."""
         self._orders = []
         for info in self._infos:
             order = list(range(1, int(info["agent_num"]) + 1))
             if self.settings.train:
                 draws.python.shuffle(order)
             self._orders.append(order[: self.settings.max_cav])
+        timing, most = self.settings.timing, max(map(max, self._orders))
+        if timing is not None:
+            numbers = range(1, most + 1)
+            self._ages = [list(timing.ages(_SCENARIO, str(number), len(self), draws)) for number in numbers]
 
     def frame(self, index: int) -> Frame:
         """Return a frame; point clouds are not read yet.
@@ -69,22 +77,45 @@ class V2XSimReader:
             raise IndexError(f"frame {index} of {len(self)}")
         info = self._infos[index]
         try:
-            agents = tuple(self._agent(info, number) for number in self._orders[index])
+            agents = tuple(self._agent(index, number) for number in self._orders[index])
         except (KeyError, TypeError, ValueError) as error:
             reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{self.settings.root}: frame {index}: {reason}.") from error
         return Frame(index, _SCENARIO, str(info.get("token", index)), agents)
 
-    def _agent(self, info: Mapping[str, Any], number: int) -> Agent:
-        pose = tfm_to_pose(np.asarray(info[f"lidar_pose_{number}"], np.float64).reshape(4, 4))
+    def _agent(self, index: int, number: int) -> Agent:
+        age = self._ages[number - 1][index] if self._ages and number != self._orders[index][0] else ON_TIME
+        late = self._earlier(index, number, age.sensor)
+        believed, pose = self._pose(self._earlier(index, number, age.pose), number), self._pose(late, number)
+        seen = self._infos[index if self.settings.pose_only else late]
         return Agent(
             id=str(number),
-            lidar_pose=pose,
-            lidar_pose_clean=pose,
-            objects=_objects(info[f"labels_{number}"]),
-            lidar=PointSource(first_existing(self._places(info[f"lidar_path_{number}"])), read_sweep),
+            lidar_pose=believed,
+            lidar_pose_clean=self._pose(index, number) if self.settings.pose_only else pose,
+            objects=_objects(self._infos[index][f"labels_{number}"]),
+            lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), read_sweep),
             modality=_MODALITY if self.settings.roster is not None else None,
+            delay=index - late,
         )
+
+    def _pose(self, index: int, number: int) -> NDArray[np.float64]:
+        return tfm_to_pose(np.asarray(self._infos[index][f"lidar_pose_{number}"], np.float64).reshape(4, 4))
+
+    def _earlier(self, index: int, number: int, age: float) -> int:
+        """The frame that an observation of some age comes from; never one before the agent appeared in its scene."""
+        if self._recording is None or age == 0:
+            return index
+        place = self._recording.earlier(index, age)
+        return next(at for at in range(place, index + 1) if int(self._infos[at]["agent_num"]) >= number)
+
+    def _timed(self) -> Recording:
+        try:
+            return Recording([info["timestamp"] for info in self._infos])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.settings.root}: delay and asynchrony need a number 'timestamp' in every frame ({error}); "
+                "switch them off."
+            ) from error
 
     def _places(self, stored: str) -> list[Path]:
         """Where a stored path may lie, most likely first."""

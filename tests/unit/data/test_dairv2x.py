@@ -13,7 +13,7 @@ from PIL import Image
 
 from opencood.data.build import build_dataset
 from opencood.data.frame import Frame
-from opencood.errors import ConfigError, DataError
+from opencood.errors import DataError
 from opencood.geometry.boxes import boxes_to_corners_3d, corners_to_boxes
 from opencood.geometry.poses import tfm_to_pose, transform_points, x_to_world
 from tests.unit.data.conftest import RANGE
@@ -266,10 +266,51 @@ def test_broken_files_are_named(root: Path, dair: Hypes, file: str, content: Any
     assert Path(file).name in str(raised.value)
 
 
-def test_frames_cannot_be_late(dair: Hypes) -> None:
-    late = {"add_noise": True, "args": {"pos_std": 0, "rot_std": 0}, "add_async_noise": True}
-    with pytest.raises(ConfigError, match="the frames of dairv2x do not follow each other"):
-        first(dair(noise_setting=late | {"async_args": {"async_overhead": 100}}))
+def side_info(root: Path, side: str, frames: dict[str, tuple[str, int]]) -> None:
+    """``frames``: name -> (drive, microseconds since 1970)."""
+    entries = [
+        {"pointcloud_path": f"velodyne/{name}.pcd", "batch_id": drive, "pointcloud_timestamp": str(stamp)}
+        for name, (drive, stamp) in frames.items()
+    ]
+    dump(root / f"{side}-side/data_info.json", entries)
+
+
+@pytest.mark.parametrize(("age", "source"), [(50, 0), (100, 0), (120, 1), (210, 2), (900, 2)])
+@pytest.mark.parametrize("stamped", [True, False])
+def test_a_late_unit_shows_an_earlier_frame_of_its_drive(
+    root: Path, dair: Hypes, age: float, source: int, stamped: bool
+) -> None:
+    """Unpaired frames count: the newest one of the same drive that is old enough, whatever its number."""
+    start, unit = 1_626_155_123_000_000, UNITS[0]
+    names = ["888001", "888000", "888002"]  # 100, 150 and 210 ms before the paired one
+    earlier = dict(zip(names, (start - 100_000, start - 150_000, start - 210_000), strict=True))
+    drives = {name: ("3", stamp) for name, stamp in earlier.items()} | {unit: ("3", start), UNITS[1]: ("4", start - 1)}
+    side_info(root, "infrastructure", drives)
+    side_info(root, "vehicle", dict.fromkeys(VEHICLES[:1], ("1", start)) | {VEHICLES[1]: ("2", start)})
+    side = root / "infrastructure-side"
+    for number, name in enumerate(names):
+        place = x_to_world(UNIT)
+        place[0, 3] += number + 1
+        dump(side / f"calib/virtuallidar_to_world/{name}.json", calibration(place))
+        write_cloud(side / f"velodyne/{name}.pcd", 0.5)
+    now = first(dair())
+    setting = {"asynchrony": {"milliseconds": 0.0, "stamped": stamped}, "delay": {"milliseconds": float(age)}}
+    late = first(dair(perturb=setting))
+    assert late.ego.lidar.path == now.ego.lidar.path and late.ego.delay == 0
+    assert late.agents[1].lidar.path.stem == names[source]
+    moved = late.agents[1].lidar_pose_clean - now.agents[1].lidar_pose_clean
+    np.testing.assert_allclose(moved[0], source + 1 + OFFSET["delta_x"], atol=1e-6)
+    np.testing.assert_array_equal(late.agents[1].lidar_pose, late.agents[1].lidar_pose_clean)
+    np.testing.assert_array_equal(late.ego.objects.corners, now.ego.objects.corners)
+
+
+@pytest.mark.parametrize("content", [None, [{"batch_id": "1"}], {}, [{"pointcloud_path": 3}]])
+def test_nobody_is_late_without_time_stamps(root: Path, dair: Hypes, content: Any) -> None:
+    if content is not None:
+        dump(root / "vehicle-side/data_info.json", content)
+    with pytest.raises(DataError, match=r"delay, asynchrony|delay and asynchrony need") as raised:
+        first(dair(perturb={"delay": {"milliseconds": 100}}))
+    assert "data_info.json" in str(raised.value)
 
 
 def test_poses_survive_six_numbers(dair: Hypes) -> None:

@@ -151,3 +151,42 @@ def test_wrong_files_and_settings_are_named(write: Callable[..., Path], v2xsim: 
                 "cams": [],
             }  # fmt: skip
             build_dataset(content, train=False)
+
+
+def drive(numbers: list[int], stamps: list[float]) -> list[dict[str, Any]]:
+    """Frames with so many agents at such instants; agent 2 moves a metre per frame along x."""
+    infos = []
+    for place, (agents, stamp) in enumerate(zip(numbers, stamps, strict=True)):
+        content = info("") | {"agent_num": agents, "timestamp": stamp}
+        pose = list(POSES[2])
+        pose[0] += place
+        infos.append(content | {"lidar_pose_2": x_to_world(pose), "lidar_path_2": f"sweeps/{1 + place % 3}.bin"})
+    return infos
+
+
+@pytest.mark.parametrize(("age", "origin"), [(0, 3), (100, 2), (200, 2), (300, 1), (9000, 1)])
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_late_agents_show_an_earlier_frame_of_their_scene(
+    write: Callable[..., Path], v2xsim: Hypes, age: float, origin: int, factor: float
+) -> None:
+    """Frames 1 to 3 are one scene at 5 Hz in which agent 2 appears with frame 1; frame 0 belongs to another one."""
+    stamps = [factor * stamp for stamp in (1.5e9 + 70, 1.5e9, 1.5e9 + 0.2, 1.5e9 + 0.4)]
+    place = write(drive([3, 3, 3, 3], stamps))
+    frame = build_dataset(v2xsim(place, perturb={"delay": {"milliseconds": age}}), train=False).frame(3)
+    late = frame.agents[1]
+    assert frame.ego.delay == 0 and late.delay == 3 - origin
+    assert late.lidar_pose[0] == pytest.approx(POSES[2][0] + origin)
+    assert late.lidar.path.stem == str(1 + origin % 3)
+    np.testing.assert_array_equal(late.lidar_pose, late.lidar_pose_clean)
+
+
+def test_an_agent_is_not_older_than_its_first_frame(write: Callable[..., Path], v2xsim: Hypes) -> None:
+    place = write(drive([1, 2, 2], [0.0, 0.2, 0.4]))
+    frame = build_dataset(v2xsim(place, perturb={"delay": {"milliseconds": 900}}), train=False).frame(2)
+    assert frame.agents[1].delay == 1
+
+
+def test_nobody_is_late_without_time_stamps(write: Callable[..., Path], v2xsim: Hypes) -> None:
+    infos = [{key: value for key, value in info("").items() if key != "timestamp"}]
+    with pytest.raises(DataError, match="need a number 'timestamp'"):
+        build_dataset(v2xsim(write(infos), perturb={"delay": {"milliseconds": 100}}), train=False)

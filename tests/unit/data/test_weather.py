@@ -182,7 +182,9 @@ def test_an_empty_cloud_stays_empty(weather: Any) -> None:
     assert np.isfinite(weather.change(origin, np.random.default_rng(0))).all()
 
 
-@pytest.mark.parametrize(("kind", "arguments"), [(Fog, {"visibility": 0}), (Fog, {"overlap": (2, 1)}), (Snow, {"rate": -1})])
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [(Fog, {"visibility": 0}), (Fog, {"overlap": (2, 1)}), (Snow, {"rate": -1})]
+)
 def test_impossible_weather_is_refused(kind: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be above 0"):
         kind(**arguments)
