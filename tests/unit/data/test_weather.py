@@ -35,7 +35,7 @@ def ranges(points: np.ndarray) -> np.ndarray:
 
 
 def test_a_wall_in_fog_fades_as_the_law_of_attenuation_says() -> None:
-    """Equation (2): the way to the wall and back costs exp(-2 alpha R); nothing moves while the wall outshines the fog."""
+    """Equation (2): the way to the wall and back costs exp(-2 alpha R); a wall brighter than the fog stays."""
     points = wall(15)
     seen, is_soft = Fog(visibility=100).returns(points)
     assert not is_soft.any()
