@@ -172,6 +172,11 @@ def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) 
     if world.is_main:
         if not (run_dir / CONFIG_NAME).is_file():
             save_config(hypes, run_dir)
+        elif options.perturb is not None:
+            log.warning(
+                "%s does not name the disturbances of this command line; it describes how the run began.",
+                run_dir / CONFIG_NAME,
+            )
         write_atomically(run_dir / VERSION_FILE, f"{code_version()}\n".encode())
         log.info("training in %s on %s (%d process(es))", run_dir, world.device, world.size)
         for warning in check_start(hypes, trainer.feed.train_dataset, options.sanity_frames):
