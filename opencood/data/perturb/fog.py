@@ -28,7 +28,14 @@ from numpy.typing import NDArray
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
-from opencood.data.perturb.weather import Points, moved_along_beams, ranges_of, under_weather
+from opencood.data.perturb.weather import (
+    Points,
+    checked_overlap,
+    full_scale,
+    moved_along_beams,
+    ranges_of,
+    under_weather,
+)
 from opencood.errors import ConfigError
 from opencood.registry import register
 
@@ -49,7 +56,7 @@ class SoftReturns(NamedTuple):
 @register("perturbation", "fog")
 @dataclass(frozen=True)
 class Fog:
-    """Homogeneous fog for the LiDAR of every agent; it draws nothing.
+    """Homogeneous fog for the LiDAR of every agent.
 
     Attributes:
         visibility: meteorological optical range, metres: the distance at which contrast falls to 5 %.
@@ -57,21 +64,29 @@ class Fog:
         overlap: R_1 and R_2 of xi, metres.
         reflectivity: Gamma of the solid targets; beta_0 = Gamma / pi. The published value is a calibration constant
             (the pulse integral counts seconds).
+        scatter: standard deviation of the range of soft returns, metres. The equations put them all where equation (3)
+            is largest, a few metres from the sensor; real droplets are no continuum. Ours, off unless given.
+        faintest: returns that fog makes fainter than this share of the full scale are lost. Ours, off unless given.
     """
 
     visibility: float = 100.0
     pulse_ns: float = 20.0
     overlap: tuple[float, float] = (0.9, 1.0)
     reflectivity: float = 1e-6
+    scatter: float = 0.0
+    faintest: float = 0.0
 
     def __post_init__(self) -> None:
-        near, far = self.overlap
-        if not (self.visibility > 0 and self.pulse_ns > 0 and self.reflectivity > 0 and 0 <= near < far):
+        if not (self.visibility > 0 and self.pulse_ns > 0 and self.reflectivity > 0):
             raise ConfigError(
                 f"perturb.fog: visibility {self.visibility:g} m, pulse_ns {self.pulse_ns:g} and reflectivity "
-                f"{self.reflectivity:g} must be above 0, overlap two growing ranges, found {list(self.overlap)}."
+                f"{self.reflectivity:g} must be above 0."
             )
-        object.__setattr__(self, "overlap", (float(near), float(far)))
+        if self.scatter < 0 or not 0 <= self.faintest < 1:
+            raise ConfigError(
+                f"perturb.fog: scatter {self.scatter:g} m cannot be below 0, faintest {self.faintest:g} lies in [0, 1)."
+            )
+        object.__setattr__(self, "overlap", checked_overlap("fog", self.overlap))
 
     @property
     def attenuation(self) -> float:
@@ -89,7 +104,17 @@ class Fog:
 
     def change(self, points: Points, generator: np.random.Generator) -> Points:
         """Return what the sensor reports instead of (N, 4) points of a clear day, in the same order."""
-        return self.returns(points)[0]
+        seen, is_soft = self.returns(points)
+        if self.scatter:
+            seen[is_soft] = self._scattered(seen[is_soft], ranges_of(points)[is_soft], generator)
+        threshold = self.faintest * full_scale(points)
+        return seen[(seen[:, 3] >= threshold) | (points[:, 3] < threshold)]
+
+    def _scattered(self, soft: Points, targets: NDArray[np.float64], generator: np.random.Generator) -> Points:
+        """Soft returns (n, 4) at ranges drawn around theirs, between the sensor's first sight and the target (n,)."""
+        ranges = ranges_of(soft)
+        drawn = np.clip(ranges + generator.normal(0, self.scatter, len(soft)), self.overlap[0], targets)
+        return moved_along_beams(soft, ranges, drawn, soft[:, 3].astype(np.float64))
 
     def returns(self, points: Points) -> tuple[Points, NDArray[np.bool_]]:
         """Return the (N, 4) points in fog and a mask (N,) of those that the fog itself reflected."""

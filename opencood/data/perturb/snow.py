@@ -33,7 +33,14 @@ from numpy.typing import NDArray
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
 from opencood.data.perturb.fog import channel_response
-from opencood.data.perturb.weather import Points, full_scale, moved_along_beams, ranges_of, under_weather
+from opencood.data.perturb.weather import (
+    Points,
+    checked_overlap,
+    full_scale,
+    moved_along_beams,
+    ranges_of,
+    under_weather,
+)
 from opencood.errors import ConfigError
 from opencood.registry import register
 
@@ -79,15 +86,13 @@ class Snow:
     overlap: tuple[float, float] = (0.9, 1.0)
 
     def __post_init__(self) -> None:
-        near, far = self.overlap
         positive = (self.rate, self.divergence, self.density, self.reflectivity)
-        if not (min(positive) > 0 and self.faintest >= 0 and 0 <= near < far):
+        if not (min(positive) > 0 and self.faintest >= 0):
             raise ConfigError(
                 f"perturb.snow: rate {self.rate:g} mm/h, divergence {self.divergence:g}, density {self.density:g} and "
-                f"reflectivity {self.reflectivity:g} must be above 0, faintest {self.faintest:g} not below, overlap "
-                f"two growing ranges, found {list(self.overlap)}."
+                f"reflectivity {self.reflectivity:g} must be above 0, faintest {self.faintest:g} not below."
             )
-        object.__setattr__(self, "overlap", (float(near), float(far)))
+        object.__setattr__(self, "overlap", checked_overlap("snow", self.overlap))
 
     @property
     def spectrum(self) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Frame
+from opencood.errors import ConfigError
 
 Points = NDArray[np.float32]
 Change = Callable[[Points, np.random.Generator], Points]
@@ -44,6 +45,17 @@ def under_weather(frame: Frame, change: Change, draws: Draws) -> Frame:
         return replace(agent, lidar=replace(agent.lidar, decode=WeatheredDecode(agent.lidar.decode, change, seed)))
 
     return replace(frame, agents=tuple(map(weathered, frame.agents)))
+
+
+def checked_overlap(name: str, overlap: Sequence[float]) -> tuple[float, float]:
+    """Return the two ranges in metres between which the receiver begins to see.
+
+    Raises:
+        ConfigError: they are not two growing numbers.
+    """
+    if len(overlap) != 2 or not 0 <= overlap[0] < overlap[1]:
+        raise ConfigError(f"perturb.{name}.overlap: expected two growing ranges in metres, found {list(overlap)}.")
+    return float(overlap[0]), float(overlap[1])
 
 
 def ranges_of(points: Points) -> NDArray[np.float64]:

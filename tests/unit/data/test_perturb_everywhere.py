@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,13 @@ def equal(one: Any, other: Any) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["simulated", "v2xset", "opv2v", "dairv2x", "v2xsim"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *itertools.product(("simulated", "v2xset", "opv2v", "dairv2x", "v2xsim"), METHODS),
+        *itertools.product(("simulated", "v2xsim"), ("lateheter", "intermediateheterinfer", "intermediate2stage")),
+    ],
+)
 def test_truth_stays_and_samples_can_be_rebuilt_alone(content: Hypes, name: str, method: str) -> None:
     plain = build_dataset(content(name, method, parity="fixed"), train=False)
     index = len(plain) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from opencood.data.perturb.settings import active, build_perturbations, describe
 from opencood.data.perturb.timing import Age, Asynchrony, Lateness, MessageDelay
 from opencood.data.stamps import Recording
 from opencood.errors import ConfigError
+from opencood.experiments.build import build_dataset as build_with_plugins
+from opencood.registry import REGISTRY
 from tests.unit.data.conftest import cloud, metadata_of, pcd_bytes
 
 Hypes = Callable[..., Any]
@@ -309,3 +312,18 @@ def test_the_command_line_replaces_by_name() -> None:
     assert with_perturbations(None, asked) == asked
     with pytest.raises(ConfigError, match="expected a map"):
         with_perturbations("fog", asked)
+
+
+def test_the_examples_of_the_documentation(moving: Path, hypes: Hypes) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "perturbations.md").read_text()
+    blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
+    section = next(yaml.safe_load(text) for kind, text in blocks if kind == "yaml")["perturb"]
+    assert set(active(section, train=True) | active(section, train=False)) == set(section) - {"snow"}
+    build_dataset(hypes(moving, parity="fixed", perturb=section), train=True)[0]
+    plugin = moving / "deaf.py"
+    plugin.write_text(next(text for kind, text in blocks if kind == "python"))
+    content = hypes(moving, perturb={"deaf_to_cars": {}}, plugins=[str(plugin)])
+    frame = build_with_plugins(content, train=False).frame(0)
+    assert len(frame.agents) == 1 and len(frame.unheard) == 2
+    for name in REGISTRY.names("perturbation"):
+        assert f"`{name}`" in page or name == "deaf_to_cars"

@@ -101,6 +101,22 @@ def test_better_visibility_shows_more(seed: int, visibility: float, factor: floa
     assert (dense[~soft_dense, 3] <= thin[~soft_dense, 3] + 1e-7).all()
 
 
+def test_what_is_ours_in_fog() -> None:
+    """Soft returns may scatter between sensor and target, faint returns may get lost; neither happens unasked."""
+    points = wall(70, count=2000)
+    plain, is_soft = Fog(30).returns(points)
+    np.testing.assert_array_equal(Fog(30).change(points, np.random.default_rng(0)), plain)
+    assert is_soft.all() and ranges(plain).std() < 1e-5
+    scattered = ranges(Fog(30, scatter=1.5).change(points, np.random.default_rng(0)))
+    assert scattered.std() == pytest.approx(1.5, rel=0.1) and scattered.mean() == pytest.approx(
+        ranges(plain).mean(), abs=0.2
+    )
+    assert scattered.min() >= 0.9 - 1e-6
+    near = np.concatenate([wall(8), wall(25), wall(25, intensity=0.001)])
+    kept = Fog(50, faintest=0.05).change(near, np.random.default_rng(0))
+    assert ranges(kept).min() < 10 and (kept[:, 3] < 0.05).sum() == 400, "what was faint before is not lost to the fog"
+
+
 # Snow
 
 
@@ -183,11 +199,16 @@ def test_an_empty_cloud_stays_empty(weather: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments"), [(Fog, {"visibility": 0}), (Fog, {"overlap": (2, 1)}), (Snow, {"rate": -1})]
+    ("kind", "arguments"), [(Fog, {"visibility": 0}), (Fog, {"reflectivity": 0}), (Snow, {"rate": -1})]
 )
 def test_impossible_weather_is_refused(kind: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be above 0"):
         kind(**arguments)
+    with pytest.raises(ConfigError, match="faintest"):
+        kind(faintest=-0.1)
+    for overlap in ((2, 1), (1,)):
+        with pytest.raises(ConfigError, match="overlap: expected two growing ranges"):
+            kind(overlap=overlap)
 
 
 @pytest.mark.parametrize("name", ["fog", "snow"])

@@ -43,7 +43,7 @@ def test_sections(arguments: str, expected: dict[str, dict[str, Any]] | None) ->
 
 def test_when_and_instead_of_what() -> None:
     assert section(["--no_perturb"]) == {"_replace_": True}
-    assert section("--weather fog --no_perturb --perturb_when always".split()) == {
+    assert section(["--weather", "fog", "--no_perturb", "--perturb_when", "always"]) == {
         "fog": {"when": "always"},
         "_replace_": True,
     }
