@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from opencood.config.overrides import with_range
 from opencood.data.build import build_dataset
@@ -46,13 +48,28 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "test"
 
 
+@pytest.fixture(scope="module")
+def classified(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same scenarios with a type of every object, as V2X-Real has it."""
+    root = tmp_path_factory.mktemp("classified")
+    for scenario in simulated.iterdir():
+        shutil.copytree(scenario, root / scenario.name)
+    for file in root.glob("*/*/*.yaml"):
+        document = yaml.safe_load(file.read_text())
+        for vehicle in document["vehicles"].values():
+            vehicle["obj_type"] = "Car"
+        file.write_text(yaml.safe_dump(document))
+    return root
+
+
 @pytest.fixture
-def content(simulated: Path, hypes: Hypes, monkeypatch: pytest.MonkeyPatch) -> Hypes:
+def content(simulated: Path, classified: Path, hypes: Hypes, monkeypatch: pytest.MonkeyPatch) -> Hypes:
     """``content(data set, method, **changes)`` -> a configuration with the last frame of a scenario in its reach."""
     monkeypatch.chdir(TINY.parent if TINY.is_dir() else simulated)
 
     def make(name: str, method: str, **changes: Any) -> Any:
-        place = simulated if name in ("simulated", "v2xset") else PLACES[name]
+        made_up = dict.fromkeys(("simulated", "v2xset", "v2v4real"), simulated) | {"v2xreal": classified}
+        place = (made_up | PLACES)[name]
         if not place.exists():
             pytest.skip(f"{place} is not here")
         made = hypes(place, method, **changes)
@@ -94,7 +111,7 @@ def equal(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        *itertools.product(("simulated", "v2xset", "opv2v", "dairv2x", "v2xsim"), METHODS),
+        *itertools.product(("simulated", "v2xset", "v2v4real", "v2xreal", "opv2v", "dairv2x", "v2xsim"), METHODS),
         *itertools.product(("simulated", "v2xsim"), ("lateheter", "intermediateheterinfer", "intermediate2stage")),
     ],
 )
