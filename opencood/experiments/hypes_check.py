@@ -81,6 +81,7 @@ def check_file(path: Path, build: bool = False) -> Checked:
         warnings.simplefilter("always")
         try:
             hypes = load_file(path)
+            _check_perturbations(hypes)
         except OpencoodError as error:
             return Checked(path, error=str(error))
         model, error_text = _try_build(hypes) if build else (None, "")
@@ -99,6 +100,18 @@ def state_dict_digest(shapes: dict[str, tuple[int, ...]]) -> str:
     """SHA-1 of the sorted lines ``key:d0,d1,...`` joined by a line feed, without a trailing one."""
     lines = sorted(f"{name}:{','.join(map(str, shape))}" for name, shape in shapes.items())
     return hashlib.sha1("\n".join(lines).encode()).hexdigest()
+
+
+def _check_perturbations(hypes: Hypes) -> None:
+    """Build what the section ``perturb`` names, which needs no data."""
+    if not hypes.get("perturb"):
+        return
+    from opencood.data.perturb.settings import build_perturbations
+    from opencood.experiments.build import import_plugins
+
+    import_plugins(hypes)
+    for train in (True, False):
+        build_perturbations(hypes["perturb"], train, seed=0)
 
 
 def _try_build(hypes: Hypes) -> tuple[BuiltModel | None, str]:

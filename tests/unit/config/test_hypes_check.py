@@ -45,6 +45,13 @@ def test_one_wrong_file_does_not_stop_the_others(tmp_path: Path, sample: Any) ->
     assert right.lines()[0].endswith("ok")
 
 
+def test_disturbances_are_checked_without_data(tmp_path: Path, sample: Any) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(sample(perturb={"fog": {"visibility": 50, "when": "train"}})))
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(sample(perturb={"fogs": {"when": "train"}})))
+    right, wrong = check_files([tmp_path])
+    assert right.error == "" and "Did you mean 'fog'" in wrong.error
+
+
 def test_building_a_file_without_a_model_is_an_error(tmp_path: Path, sample: Any) -> None:
     pytest.importorskip("opencood.models.build")
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(sample(model=None)))
