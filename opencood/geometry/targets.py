@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +46,18 @@ def assign_targets(
     Raises:
         ConfigError: the order has no labels, or the thresholds are not ``0 < neg <= pos``.
     """
+    return dict(compact_targets(gt_boxes, mask, anchors, order, pos_threshold, neg_threshold))
+
+
+def compact_targets(
+    gt_boxes: NDArray,
+    mask: NDArray,
+    anchors: NDArray | AnchorIndex,
+    order: str,
+    pos_threshold: float,
+    neg_threshold: float,
+) -> AnchorLabels:
+    """Return the labels of ``assign_targets`` without writing them out."""
     if order != "hwl":
         raise ConfigError(f"postprocess.order: labels are defined for hwl only, got '{order}'.")
     if not 0 < neg_threshold <= pos_threshold:
@@ -53,15 +68,51 @@ def assign_targets(
     index = anchors if isinstance(anchors, AnchorIndex) else AnchorIndex(np.asarray(anchors, np.float64), order)
     boxes = np.asarray(gt_boxes, np.float64)[np.asarray(mask) == 1, :7]
     claims, negative = claim_anchors(boxes, index, pos_threshold, neg_threshold)
+    positive = np.flatnonzero(claims >= 0)
+    codes = encode_boxes(boxes[claims.reshape(-1)[positive]], index.anchors.reshape(-1, 7)[positive])
+    return AnchorLabels(negative, positive, codes)
 
-    rows, columns, kinds = claims.shape
-    claimed = claims >= 0
-    targets = np.zeros((rows, columns, kinds, 7))
-    targets[claimed] = encode_boxes(boxes[claims[claimed]], index.anchors[claimed])
+
+@dataclass(frozen=True, eq=False)
+class AnchorLabels(Mapping[str, NDArray[np.float64]]):
+    """Labels of one scene: a mapping to the dense arrays of ``assign_targets``, which are made when asked for.
+
+    A scene has some hundred positive anchors of 10^5, and a sample a scene for every agent.
+
+    Attributes:
+        negative: (H, W, K).
+        positive: (n,) flat indices of positive anchors.
+        codes: (n, 7) their targets.
+    """
+
+    negative: NDArray[np.bool_]
+    positive: NDArray[np.int64]
+    codes: NDArray[np.float64]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("pos_equal_one", "neg_equal_one", "targets"))
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, key: str) -> NDArray[np.float64]:
+        return stack_labels([self])[key][0]
+
+
+def stack_labels(labels: Sequence[AnchorLabels]) -> dict[str, NDArray[np.float64]]:
+    """Return the dense labels of several scenes along a new first axis."""
+    shape = len(labels), *labels[0].negative.shape
+    # Memory that stays zero is never touched.
+    positive, targets = np.zeros(shape), np.zeros((*shape, 7))
+    negative = np.empty(shape)
+    for scene, label in enumerate(labels):
+        negative[scene] = label.negative
+        positive[scene].reshape(-1)[label.positive] = 1
+        targets[scene].reshape(-1, 7)[label.positive] = label.codes
     return {
-        "pos_equal_one": claimed.astype(np.float64),
-        "neg_equal_one": negative.astype(np.float64),
-        "targets": targets.reshape(rows, columns, kinds * 7),
+        "pos_equal_one": positive,
+        "neg_equal_one": negative,
+        "targets": targets.reshape(*shape[:3], shape[3] * 7),
     }
 
 

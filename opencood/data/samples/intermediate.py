@@ -33,7 +33,7 @@ class Contribution:
     Attributes:
         part: its encoder inputs by batch key.
         cloud: (N, 4) float32 in its own frame (the ego's with ``proj_first``), or None where it was not wanted.
-        in_ego: the same points in the ego's frame.
+        in_ego: the same points in the ego's frame, or None where nobody asks for them.
         teacher: ``in_ego`` as the distillation teacher gets it, or None.
         single: label entry of the agent alone, or None.
     """
@@ -122,7 +122,8 @@ class Intermediate(SampleMaker):
         cloud = in_ego = teacher = None
         if self.inputs.wants_cloud(agent):
             cloud = own_cloud(agent, draws)
-            in_ego = projected(cloud, scene.to_ego(agent))
+            if self.settings.proj_first or self.settings.visualize or self.distils:
+                in_ego = projected(cloud, scene.to_ego(agent))
             cloud = in_ego if self.settings.proj_first else cloud
         if self.distils and in_ego is not None:
             teacher = in_ego.copy()

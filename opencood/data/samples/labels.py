@@ -195,5 +195,5 @@ def label_entry(found: BoxSet, settings: SampleSettings) -> dict[str, Any]:
         "object_bbx_center": boxes,
         "object_bbx_mask": mask,
         "object_ids": found.ids.tolist(),
-        "label_dict": settings.postprocessor.generate_label(gt_box_center=boxes, mask=mask),
+        "label_dict": settings.postprocessor.compact_label(gt_box_center=boxes, mask=mask),
     }

@@ -86,7 +86,7 @@ def gather(frame: Frame, comm_range: float, takes_part: Callable[[Agent], bool],
 
 def shuffled(points: NDArray[np.float32], draws: Draws) -> NDArray[np.float32]:
     """Return the points in random order; decides which points a full voxel keeps."""
-    return points[draws.numpy.permutation(len(points))]
+    return points.take(draws.numpy.permutation(len(points)), axis=0)
 
 
 def own_cloud(agent: Agent, draws: Draws) -> NDArray[np.float32]:

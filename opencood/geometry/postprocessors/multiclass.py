@@ -65,6 +65,8 @@ class MulticlassPostprocessor(VoxelPostprocessor):
         labels, targets = (np.concatenate(part, axis=2) for part in zip(*parts, strict=True))
         return {"pos_equal_one": labels, "neg_equal_one": (labels == NEGATIVE).astype(np.float64), "targets": targets}
 
+    compact_label = generate_label
+
     def post_process(self, data_dict: Samples, output_dict: Mapping[Any, Outputs]) -> tuple[Any, ...]:
         """Return (M, 8, 3) corners in the ego frame and (M, 2) score and class id, in descending order of score.
 

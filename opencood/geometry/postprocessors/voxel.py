@@ -25,7 +25,8 @@ from opencood.geometry.postprocessors import candidates as heads
 from opencood.geometry.postprocessors.candidates import Candidates
 from opencood.geometry.postprocessors.ground_truth import merge_by_id, merge_by_iou
 from opencood.geometry.postprocessors.settings import SINGLE_CLASS_LIMITS, required
-from opencood.geometry.targets import assign_targets
+from opencood.geometry.preprocessors.collate import stack
+from opencood.geometry.targets import AnchorLabels, compact_targets, stack_labels
 
 Outputs = Mapping[str, torch.Tensor]
 Samples = Mapping[Any, Mapping[str, Any]]
@@ -67,13 +68,20 @@ class VoxelPostprocessor:
             gt_box_center: (M, 7) boxes, padded.
             mask: (M,) 1 for valid rows.
         """
+        return dict(self.compact_label(gt_box_center, mask))
+
+    def compact_label(self, gt_box_center: NDArray, mask: NDArray) -> Mapping[str, NDArray[np.float64]]:
+        """Return the labels of ``generate_label`` in the form that samples keep until they are collated."""
         thresholds = [float(required(self.section, "target_args", name)) for name in ("pos_threshold", "neg_threshold")]
-        return assign_targets(gt_box_center, mask, self._anchor_index, self.order, *thresholds)
+        return compact_targets(gt_box_center, mask, self._anchor_index, self.order, *thresholds)
 
     @staticmethod
     def collate_batch(labels: Sequence[Mapping[str, NDArray]]) -> dict[str, torch.Tensor]:
         """Stack the labels of several scenes along a new first axis."""
-        return {key: torch.from_numpy(np.stack([label[key] for label in labels])) for key in labels[0]}
+        compact = [label for label in labels if isinstance(label, AnchorLabels)]
+        if len(compact) < len(labels):
+            return stack(labels)
+        return {key: torch.from_numpy(values) for key, values in stack_labels(compact).items()}
 
     # Boxes
 
