@@ -13,7 +13,10 @@ from PIL import Image
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Camera
+from opencood.data.pictures import read_pixels
+from opencood.data.resize import resized
 from opencood.errors import ConfigError, DataError
+from opencood.geometry.jit import compiled
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 _STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
@@ -43,6 +46,16 @@ class ImageTransform:
         if self.flip:
             changed = changed.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return changed.rotate(self.rotate)
+
+    def applied(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the (h, w, C) pixels of ``apply``, of (H, W, C) pixels with C = 1 or 3; the same in a third of the time."""
+        changed = _cropped(resized(pixels, self.size), self.crop)
+        if self.flip:
+            changed = changed[:, ::-1]
+        if not self.rotate % 360:
+            return changed
+        turned = Image.fromarray(np.ascontiguousarray(changed if changed.shape[2] > 1 else changed[:, :, 0]))
+        return np.asarray(turned.rotate(self.rotate)).reshape(changed.shape)
 
     def homography(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (2, 2) and (2,) float32 that map original pixels to transformed ones: ``rot @ pixel + shift``."""
@@ -117,12 +130,13 @@ def build_image_augmentation(conf: Mapping[str, Any], where: str) -> ImageAugmen
 
 def camera_inputs(
     agent: Agent, augmentation: ImageAugmentation, *, depth: bool, train: bool, draws: Draws
-) -> dict[str, NDArray[np.float32]]:
-    """Return the camera entries of one agent, float32, first axis = cameras.
+) -> dict[str, NDArray[Any]]:
+    """Return the camera entries of one agent, first axis = cameras.
 
-    ``imgs`` (k, 3 or 4, fH, fW) normalised colours and, with ``depth``, metres; ``intrins`` (k, 3, 3) of the original
-    picture; ``extrinsics`` (k, 4, 4) camera (OpenCV axes) to the agent's LiDAR, with ``rots`` and ``trans`` its parts;
-    ``post_rots`` (k, 3, 3) and ``post_trans`` (k, 3) original to transformed pixels.
+    ``imgs`` (k, fH, fW, 3 or 4) uint8 colours and, with ``depth``, metres, as ``image_planes`` takes them; all others
+    float32: ``intrins`` (k, 3, 3) of the original picture; ``extrinsics`` (k, 4, 4) camera (OpenCV axes) to the agent's
+    LiDAR, with ``rots`` and ``trans`` its parts; ``post_rots`` (k, 3, 3) and ``post_trans`` (k, 3) original to
+    transformed pixels.
 
     Raises:
         DataError: a camera or picture is missing or broken.
@@ -134,20 +148,39 @@ def camera_inputs(
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def _one(
-    camera: Camera, augmentation: ImageAugmentation, depth: bool, train: bool, draws: Draws
-) -> dict[str, NDArray[np.float32]]:
+def image_planes(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Return (n, k, C, H, W) float32 of n times (k, H, W, C) uint8: colours as ``normalised``, a fourth channel as it is.
+
+    Bytes stay bytes until here, where they are written once to their place in the batch.
+    """
+    count, (cameras, height, width, channels) = len(pictures), pictures[0].shape
+    planes = np.empty((count, cameras, channels, height, width), np.float32)
+    for target, picture in zip(planes, pictures, strict=True):
+        _write_planes(picture, _VALUE_OF_BYTE, target)
+    return planes
+
+
+@compiled
+def _write_planes(pictures: NDArray, values: NDArray, planes: NDArray) -> None:
+    for camera in range(pictures.shape[0]):
+        for y in range(pictures.shape[1]):
+            for channel in range(pictures.shape[3]):
+                for x in range(pictures.shape[2]):
+                    planes[camera, channel, y, x] = values[channel, pictures[camera, y, x, channel]]
+
+
+def _one(camera: Camera, augmentation: ImageAugmentation, depth: bool, train: bool, draws: Draws) -> dict[str, Any]:
     transform = augmentation.draw(train, draws)
-    channels = [normalised(transform.apply(read_picture(camera.image, "RGB")))]
+    channels = [transform.applied(read_pixels(camera.image, "RGB"))]
     if depth:
         if camera.depth is None:
             raise DataError(f"{camera.image}: this data set has no depth; remove depth from input_source.")
-        channels.append(np.asarray(transform.apply(read_picture(camera.depth, "L")), np.float32)[None])
+        channels.append(transform.applied(read_pixels(camera.depth, "L")))
     rot, shift = transform.homography()
     post_rot, post_tran = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
     post_rot[:2, :2], post_tran[:2] = rot, shift
     return {
-        "imgs": np.concatenate(channels),
+        "imgs": np.concatenate(channels, axis=2) if depth else channels[0],
         "intrins": camera.intrinsic.astype(np.float32),
         "extrinsics": camera.to_lidar,
         "rots": camera.to_lidar[:3, :3],
@@ -163,19 +196,22 @@ def normalised(picture: Image.Image) -> NDArray[np.float32]:
     return (channels - _MEAN) / _STD
 
 
-def read_picture(path: Path, mode: str) -> Image.Image:
-    """Return a decoded picture in a PIL mode (``RGB``, ``L``).
-
-    Raises:
-        DataError: the file is missing, truncated or no picture.
-    """
-    try:
-        with Image.open(path) as picture:
-            return picture.convert(mode)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports broken PNG chunks as SyntaxError
-        raise DataError(f"{path}: picture cannot be read ({error}); missing, truncated or corrupt file.") from error
+# (4, 256): what becomes of a byte of red, green, blue and depth.
+_VALUE_OF_BYTE = np.concatenate(
+    [
+        normalised(Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (1, 1, 3))))[:, 0],
+        np.arange(256, dtype=np.float32)[None],
+    ]
+)
 
 
-def first_existing(places: Sequence[Path]) -> Path:
-    """Return the first of several places that exists, else the first (so that the error names it)."""
-    return next((place for place in places if place.exists()), places[0])
+def _cropped(pixels: NDArray[np.uint8], crop: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """The crop (left, top, right, bottom) of (H, W, C) pixels, black outside of them."""
+    (left, top, right, bottom), (height, width) = crop, pixels.shape[:2]
+    if 0 <= left and 0 <= top and right <= width and bottom <= height:
+        return pixels[top:bottom, left:right]
+    target = np.zeros((bottom - top, right - left, pixels.shape[2]), np.uint8)
+    rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        target[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[rows, columns]
+    return target

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from opencood.data import files
+from opencood.data.files import Entry
 from opencood.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ def load_index(root: Path, listing: Listing, parse: Callable[[Path], Moment]) ->
     return Index(root, listing.tree, problems, arrays)
 
 
-def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[str]]]], dialect: str = "") -> Listing:
+def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[Entry]]], dialect: str = "") -> Listing:
     """Build a listing from (scenario, agent, metadata files), everything in sorted order.
 
     ``dialect`` names how the files are read: the same folder read otherwise has another index.
@@ -142,7 +144,7 @@ def list_tracks(root: Path, tracks: Iterable[tuple[str, str, list[os.DirEntry[st
     return Listing(tree, tuple(files), digest.hexdigest())
 
 
-def _version(entry: os.DirEntry[str]) -> str:
+def _version(entry: Entry) -> str:
     """What changes when the file does; a link to nothing is left to the parser, which names it."""
     try:
         status = entry.stat()
@@ -151,20 +153,19 @@ def _version(entry: os.DirEntry[str]) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def entries_of(path: Path) -> list[os.DirEntry[str]]:
+def entries_of(path: Path) -> list[Entry]:
     """What a folder holds, sorted by name.
 
     Raises:
         DataError: the folder cannot be read.
     """
     try:
-        with os.scandir(path) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        return files.scan(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read as a folder ({error.strerror or error}).") from error
 
 
-def folders_of(path: Path) -> list[os.DirEntry[str]]:
+def folders_of(path: Path) -> list[Entry]:
     """Folders inside a folder, sorted by name.
 
     Raises:

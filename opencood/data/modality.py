@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from opencood.data import files
 from opencood.data.draws import Draws
 from opencood.errors import ConfigError, DataError, nearest
 
@@ -160,7 +161,7 @@ def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
     if is_none(path):
         return None
     places = [Path(path), _PACKAGE_PARENT / path, _PUBLISHED_TABLES / Path(path).name]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if files.is_file(place)), None)
     if found is None:
         raise ConfigError(
             f"heter.assignment_path: no file '{path}' (looked in the working directory, in {_PACKAGE_PARENT} and "
@@ -168,7 +169,7 @@ def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
             "give an existing file, or null for a random assignment."
         )
     try:
-        content = json.loads(found.read_text())
+        content = json.loads(files.read_bytes(found))
     except ValueError as error:
         raise ConfigError(f"heter.assignment_path: {found} is no JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(agents, dict) for agents in content.values()):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.data import files
 from opencood.data.lzf import lzf_decode
 from opencood.errors import DataError
 from opencood.geometry.jit import compiled
@@ -63,12 +64,30 @@ def read_points(path: str | Path, *, drop_invalid: bool = False) -> NDArray[np.f
     Raises:
         DataError: missing, truncated or corrupt file, no usable fields, no point, or invalid numbers.
     """
-    columns = read_pcd(path)
+    return _valid(read_cloud(path), path, drop_invalid)
+
+
+def read_cloud(path: str | Path) -> NDArray[np.float32]:
+    """Return the cloud of ``read_points`` with invalid rows, if there are any.
+
+    Raises:
+        DataError: missing, truncated or corrupt file, or no usable fields.
+    """
+    content = _loaded(path)
+    return content if isinstance(content, np.ndarray) else decode_cloud(content, path)
+
+
+def decode_cloud(content: bytes, path: str | Path) -> NDArray[np.float32]:
+    """Return the (N, 4) cloud of a ``.pcd`` file's content, with invalid rows; ``path`` is for messages.
+
+    Raises:
+        DataError: truncated or corrupt content, or no usable fields.
+    """
+    columns = _columns(content, path)
     missing = [name for name in "xyz" if name not in columns or columns[name].ndim != 1]
     if missing:
         raise DataError(f"{path}: no field {', '.join(missing)} of one value; the file has {', '.join(columns)}.")
-    cloud = _side_by_side(columns["x"], columns["y"], columns["z"], _intensity(columns, path))
-    return _valid(cloud, path, drop_invalid)
+    return _side_by_side(columns["x"], columns["y"], columns["z"], _intensity(columns, path))
 
 
 @compiled
@@ -102,7 +121,10 @@ def read_pcd(path: str | Path) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: missing, truncated or corrupt file.
     """
-    content = _content(path)
+    return _columns(_content(path), path)
+
+
+def _columns(content: bytes, path: str | Path) -> dict[str, NDArray[Any]]:
     header = parse_header(content, path)
     if header.encoding == "ascii":
         return _ascii(content, header, path)
@@ -242,7 +264,12 @@ def _valid(cloud: NDArray[np.float32], path: str | Path, drop_invalid: bool) -> 
 
 
 def _content(path: str | Path) -> bytes:
+    content = _loaded(path)
+    return files.as_file(content) if isinstance(content, np.ndarray) else content
+
+
+def _loaded(path: str | Path) -> bytes | NDArray[Any]:
     try:
-        return Path(path).read_bytes()
+        return files.load(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); is the data set complete?") from error

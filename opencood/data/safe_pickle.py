@@ -6,6 +6,7 @@ other name in them is refused (spec data.md, section 2.4).
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.data import files
 from opencood.errors import DataError
 
 # A pickle names NumPy's functions by module, and NumPy 2 has moved them; what NumPy itself would write is the same.
@@ -62,7 +64,7 @@ def load_pickle(path: Path, asked: str = "") -> Any:
         DataError: the file is missing or damaged, or it asks for anything else.
     """
     try:
-        with path.open("rb") as file:
+        with io.BytesIO(files.read_bytes(path)) as file:
             return _PlainUnpickler(file, f"{asked}{path}").load()
     except OSError as error:
         raise DataError(f"{asked}{path}: cannot be read ({error.strerror or error}); is the path right?") from error

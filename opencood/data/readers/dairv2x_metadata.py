@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.data import files
 from opencood.data.frame import Objects
 from opencood.data.stamps import Recording
 from opencood.errors import DataError
@@ -28,7 +29,7 @@ def load(path: Path, asked: str = "") -> Any:
         DataError: the file is missing or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(files.read_bytes(path))
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{asked}{path}: cannot be read ({reason}); is the data set complete?") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from opencood.data import files
 from opencood.data.draws import Draws
+from opencood.data.files import Entry
 from opencood.data.frame import Agent, Camera, Frame, Objects, PointSource, VisibilityMap, is_roadside, roadside_last
 from opencood.data.index import Index, Moment, entries_of, folders_of, list_tracks, load_index
 from opencood.data.pcd import read_points
@@ -113,7 +114,7 @@ class OPV2VReader:
 
     def _open(self) -> Index:
         settings = self.settings
-        if not settings.root.is_dir():
+        if not files.is_dir(settings.root):
             raise DataError(
                 f"{settings.root_key}: no folder '{settings.root}' (working directory {Path.cwd()}); "
                 "give the folder that holds the scenarios."
@@ -125,7 +126,7 @@ class OPV2VReader:
         self._check(index)
         return index
 
-    def _tracks(self) -> Iterator[tuple[str, str, list[os.DirEntry[str]]]]:
+    def _tracks(self) -> Iterator[tuple[str, str, list[Entry]]]:
         skipped = self.without_cameras if self.settings.cameras else frozenset()
         for scenario in folders_of(self.settings.root):
             if scenario.name in skipped:
@@ -211,7 +212,7 @@ def _cameras(moment: Moment, stem: Path) -> tuple[Camera, ...]:
     )
 
 
-def _metadata_files(agent: Path, scenario: str) -> list[os.DirEntry[str]]:
+def _metadata_files(agent: Path, scenario: str) -> list[Entry]:
     return [
         entry
         for entry in entries_of(agent)

@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from opencood.config.dialect import HypesLoader
+from opencood.data import files
 from opencood.data.cuboids import cuboid_corners
 from opencood.data.index import Moment
 from opencood.errors import DataError
@@ -60,7 +61,7 @@ def parse_metadata(path: Path, dialect: Dialect = OPV2V) -> Moment:
         DataError: the file is missing, no YAML, or lacks a key or a number.
     """
     try:
-        document = _load(path.read_bytes())
+        document = _load(files.read_bytes(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except yaml.MarkedYAMLError as error:

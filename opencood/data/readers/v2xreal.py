@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.config.flavor import flavor_of
+from opencood.data import files
 from opencood.data.draws import Draws
 from opencood.data.frame import PointSource, is_roadside
 from opencood.data.pcd import read_bin, read_points
@@ -87,7 +88,7 @@ def read_cloud(path: Path) -> NDArray[np.float32]:
         DataError: neither file can be read.
     """
     other = path.with_suffix(".pcd")
-    if not path.exists() and other.exists():
+    if not files.exists(path) and files.exists(other):
         return read_points(other, drop_invalid=True)
     return read_bin(path, drop_invalid=True)
 

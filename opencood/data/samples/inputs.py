@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
-from opencood.data.images import ImageAugmentation, build_image_augmentation, camera_inputs
+from opencood.data.images import ImageAugmentation, build_image_augmentation, camera_inputs, image_planes
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError, DataError
 from opencood.registry import REGISTRY
@@ -71,8 +71,10 @@ class CameraInput:
         return camera_inputs(agent, self.augmentation, depth=self.depth, train=self.train, draws=draws)
 
     def collate(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Stacked over agents."""
-        return {key: torch.from_numpy(np.stack([part[key] for part in parts])) for key in parts[0]}
+        """Stacked over agents, pictures normalised."""
+        joined = {key: np.stack([part[key] for part in parts]) for key in parts[0] if key != "imgs"}
+        planes = image_planes([part["imgs"] for part in parts])
+        return {"imgs": torch.from_numpy(planes)} | {key: torch.from_numpy(values) for key, values in joined.items()}
 
 
 class Inputs:

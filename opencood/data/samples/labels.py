@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.data.frame import Agent, Objects
-from opencood.data.images import first_existing, read_picture
+from opencood.data.pictures import first_existing, read_pixels
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.boxes import boxes_to_corners_3d, corners_in_range, corners_to_boxes
@@ -147,13 +147,13 @@ def seen_by_cameras(agent: Agent, order: str) -> Objects:
     """
     if agent.visibility is None:
         raise DataError(f"agent {agent.id}: this data set says nothing about what cameras see; use label_type: lidar.")
-    visible = np.asarray(read_picture(first_existing(agent.visibility.places), "RGB")).max(axis=2) > 0
+    picture = read_pixels(first_existing(agent.visibility.places), "RGB")
     centres = boxes_in_frame(agent.objects, agent.visibility.pose, order).boxes[:, :2]
     steps = (centres / _MAP_METRES_PER_PIXEL).astype(np.int64)
     rows, columns = _MAP_CENTRE - steps[:, 0], _MAP_CENTRE + steps[:, 1]
-    inside = (rows >= 0) & (rows < visible.shape[0]) & (columns >= 0) & (columns < visible.shape[1])
+    inside = (rows >= 0) & (rows < picture.shape[0]) & (columns >= 0) & (columns < picture.shape[1])
     seen = inside.copy()
-    seen[inside] = visible[rows[inside], columns[inside]]
+    seen[inside] = picture[rows[inside], columns[inside]].any(axis=1)
     return agent.objects.select(seen)
 
 

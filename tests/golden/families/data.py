@@ -16,7 +16,8 @@ from opencood.config.loader import load_mapping
 from opencood.data.augment import build_augmentation
 from opencood.data.build import build_dataset
 from opencood.data.draws import Draws
-from opencood.data.images import build_image_augmentation, normalised, read_picture
+from opencood.data.images import build_image_augmentation, normalised
+from opencood.data.pictures import read_picture
 from opencood.data.modality import Roster, ego_modalities, load_assignment
 from opencood.data.pcd import read_points
 from opencood.data.perturb.pose import PoseNoise

@@ -12,8 +12,9 @@ from PIL import Image
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Camera, Objects, PointSource, VisibilityMap
-from opencood.data.images import build_image_augmentation, camera_inputs, read_picture
+from opencood.data.images import build_image_augmentation, camera_inputs, image_planes
 from opencood.data.pcd import read_points
+from opencood.data.pictures import read_picture
 from opencood.data.samples.labels import boxes_in_frame, seen_by_cameras
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.boxes import boxes_to_corners_3d
@@ -59,16 +60,16 @@ def test_camera_entries(pictures: Path) -> None:
     found = camera_inputs(agent_with(pictures, nothing()), augmentation, depth=True, train=False, draws=Draws.keyed(0))
     shapes = {name: value.shape for name, value in found.items()}
     assert shapes == {
-        "imgs": (2, 4, 40, 60), "intrins": (2, 3, 3), "extrinsics": (2, 4, 4), "rots": (2, 3, 3), "trans": (2, 3),
+        "imgs": (2, 40, 60, 4), "intrins": (2, 3, 3), "extrinsics": (2, 4, 4), "rots": (2, 3, 3), "trans": (2, 3),
         "post_rots": (2, 3, 3), "post_trans": (2, 3),
     }  # fmt: skip
-    assert all(value.dtype == np.float32 for value in found.values())
+    assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(shapes, np.float32) | {"imgs": np.uint8}
     forward = found["rots"][0] @ [0, 0, 1]
     np.testing.assert_allclose(
         forward, [1, 0, 0], atol=1e-6, err_msg="the optical axis of a camera along the LiDAR's x"
     )
     colour = camera_inputs(agent_with(pictures, nothing()), augmentation, depth=False, train=True, draws=Draws.keyed(0))
-    assert colour["imgs"].shape == (2, 3, 40, 60)
+    assert image_planes([colour["imgs"]] * 3).shape == (3, 2, 3, 40, 60)
 
 
 @settings(deadline=None, max_examples=60)
