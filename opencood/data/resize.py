@@ -27,19 +27,23 @@ def resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     order = _pass_order((width, height), size, channels)
     if order is None:
         return _by_pillow(picture, size)
-    return _in_passes(np.ascontiguousarray(picture), size, order)
+    return _in_passes(picture, size, order)
 
 
 def _by_pillow(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    image = Image.fromarray(picture if picture.shape[2] > 1 else picture[:, :, 0])
+    image = Image.fromarray(np.ascontiguousarray(picture if picture.shape[2] > 1 else picture[:, :, 0]))
     return np.asarray(image.resize(size)).reshape(size[1], size[0], -1)
 
 
 def _in_passes(picture: NDArray[np.uint8], size: tuple[int, int], order: str) -> NDArray[np.uint8]:
     taps_x, taps_y = _taps(picture.shape[1], size[0]), _taps(picture.shape[0], size[1])
     if order == _Y_FIRST:
-        return _transposed(_along_y(_transposed(_along_y(picture, *taps_y)), *taps_x))
-    return _along_y(_transposed(_along_y(_transposed(picture), *taps_x)), *taps_y)
+        narrow = _along_y(np.ascontiguousarray(picture), *taps_y)
+        return _transposed(_along_y(_transposed(narrow), *taps_x))
+    turned = picture.transpose(1, 0, 2)  # packed pictures lie in memory like this
+    if not turned.flags.c_contiguous:
+        turned = _transposed(np.ascontiguousarray(picture))
+    return _along_y(_transposed(_along_y(turned, *taps_x)), *taps_y)
 
 
 @lru_cache(maxsize=1024)

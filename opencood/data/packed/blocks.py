@@ -43,6 +43,11 @@ def cloud_block(cloud: NDArray[np.float32], points: str) -> tuple[Kind, bytes]:
     return Kind.CLOUD, np.ascontiguousarray(cloud, "<f4").tobytes()
 
 
+def pixel_block(pixels: NDArray[np.uint8]) -> bytes:
+    """Return (H, W, C) pixels column by column, which is what resizing wants first."""
+    return pixels.transpose(1, 0, 2).tobytes()
+
+
 def decode_block(kind: Kind, block: memoryview, shape: tuple[int, ...]) -> bytes | NDArray[Any]:
     """Return what a block holds: bytes of a file, an (N, 4) cloud of one's own, or (H, W, C) pixels to be read only.
 
@@ -54,7 +59,8 @@ def decode_block(kind: Kind, block: memoryview, shape: tuple[int, ...]) -> bytes
     if kind == Kind.DEFLATED:
         return zlib.decompress(block)
     if kind == Kind.PIXELS:
-        return np.frombuffer(block, np.uint8).reshape(shape)
+        height, width, channels = shape
+        return np.frombuffer(block, np.uint8).reshape(width, height, channels).transpose(1, 0, 2)
     if kind == Kind.CLOUD_MILLIMETRE:
         points = np.frombuffer(block, _POINT, offset=_SCALE.itemsize)
         return _from_millimetres(
@@ -67,7 +73,7 @@ def as_file(content: NDArray[Any]) -> bytes:
     """Return a file that decodes to a cloud (binary PCD) or to pixels (PNG)."""
     if content.ndim == 3:
         buffer = io.BytesIO()
-        picture = Image.fromarray(content if content.shape[2] > 1 else content[:, :, 0])
+        picture = Image.fromarray(np.ascontiguousarray(content if content.shape[2] > 1 else content[:, :, 0]))
         picture.save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
     header = (

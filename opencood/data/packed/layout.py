@@ -37,7 +37,7 @@ class Kind(IntEnum):
     CLOUD = 2  # (N, 4) float32
     CLOUD_FLOAT16 = 3  # (N, 4) float16
     CLOUD_MILLIMETRE = 4  # see blocks.py
-    PIXELS = 5  # (H, W, C) uint8
+    PIXELS = 5  # (W, H, C) uint8, column by column
 
 
 RECORD = np.dtype(
