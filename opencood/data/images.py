@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ class ImageTransform:
         return changed.rotate(self.rotate)
 
     def applied(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the (h, w, C) pixels of ``apply``, of (H, W, C) pixels with C = 1 or 3; the same in a third of the time."""
+        """Return the pixels (h, w, C) of ``apply``, given those of the picture (H, W, C = 1 or 3), in a third of the time."""
         changed = _cropped(resized(pixels, self.size), self.crop)
         if self.flip:
             changed = changed[:, ::-1]
@@ -149,7 +148,7 @@ def camera_inputs(
 
 
 def image_planes(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return (n, k, C, H, W) float32 of n times (k, H, W, C) uint8: colours as ``normalised``, a fourth channel as it is.
+    """Return (n, k, C, H, W) float32 of n times (k, H, W, C) uint8: colours ``normalised``, a fourth channel as it is.
 
     Bytes stay bytes until here, where they are written once to their place in the batch.
     """
@@ -208,7 +207,7 @@ _VALUE_OF_BYTE = np.concatenate(
 def _cropped(pixels: NDArray[np.uint8], crop: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """The crop (left, top, right, bottom) of (H, W, C) pixels, black outside of them."""
     (left, top, right, bottom), (height, width) = crop, pixels.shape[:2]
-    if 0 <= left and 0 <= top and right <= width and bottom <= height:
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return pixels[top:bottom, left:right]
     target = np.zeros((bottom - top, right - left, pixels.shape[2]), np.uint8)
     rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))

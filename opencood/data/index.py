@@ -1,17 +1,13 @@
 """The index of a data folder: which scenarios, agents and stamps exist, and what every metadata file says.
 
-Metadata is parsed once and kept in a cache file (``$OPENCOOD_CACHE``, else ``~/.cache/opencood``) that is keyed by the
-names, sizes and modification times of all metadata files: a second start parses nothing, a changed folder is read anew.
+Metadata is parsed once and kept in a cache file (``index_cache.py``) that is keyed by the names, sizes and modification
+times of all metadata files: a second start parses nothing, a changed folder is read anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +19,7 @@ from tqdm import tqdm
 
 from opencood.data import files
 from opencood.data.files import Entry
+from opencood.data.index_cache import cache_file, read_cache, write_cache
 from opencood.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -115,13 +112,13 @@ def load_index(root: Path, listing: Listing, parse: Callable[[Path], Moment]) ->
 
     A file that cannot be parsed becomes a problem of its row. A cache that cannot be written is logged, no error.
     """
-    place = _cache_file(root, listing.fingerprint)
-    cached = _read_cache(place)
+    place = cache_file(root, listing.fingerprint)
+    cached = read_cache(place)
     if cached is None:
         if len(listing.files) > _ANNOUNCE_AFTER:
             log.info("Indexing %d metadata files of %s (once; kept in %s).", len(listing.files), root, place.parent)
         cached = _parse_all(root, listing.files, parse)
-        _write_cache(place, *cached)
+        write_cache(place, *cached)
     problems, arrays = cached
     return Index(root, listing.tree, problems, arrays)
 
@@ -174,11 +171,6 @@ def folders_of(path: Path) -> list[Entry]:
     return [entry for entry in entries_of(path) if entry.is_dir()]
 
 
-def cache_folder() -> Path:
-    """Where caches live: ``$OPENCOOD_CACHE``, else ``~/.cache/opencood``."""
-    return Path(os.environ.get("OPENCOOD_CACHE") or Path.home() / ".cache" / "opencood")
-
-
 def _parse_all(
     root: Path, files: tuple[str, ...], parse: Callable[[Path], Moment]
 ) -> tuple[dict[int, str], dict[str, NDArray[Any]]]:
@@ -209,36 +201,3 @@ def _parse_all(
 
 def _starts(lengths: list[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-
-
-def _cache_file(root: Path, fingerprint: str) -> Path:
-    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return cache_folder() / "index" / folder / f"{fingerprint[:32]}.npz"
-
-
-def _read_cache(place: Path) -> tuple[dict[int, str], dict[str, NDArray[Any]]] | None:
-    try:
-        with np.load(place, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-        problems = json.loads(arrays.pop("problems").tobytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("The index cache %s is unreadable (%s); parsing the folder again.", place, error)
-        return None
-    return {int(row): message for row, message in problems.items()}, arrays
-
-
-def _write_cache(place: Path, problems: dict[int, str], arrays: dict[str, NDArray[Any]]) -> None:
-    encoded = np.frombuffer(json.dumps(problems).encode(), np.uint8)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        outdated = [old for old in place.parent.glob("*.npz") if old != place]
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix="part-") as scratch:
-            part = Path(scratch) / place.name
-            np.savez(part, **{"problems": encoded, **arrays})  # type: ignore[arg-type]
-            os.replace(part, place)
-        for old in outdated:
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("The index cache %s cannot be written (%s); the next start parses the folder again.", place, error)

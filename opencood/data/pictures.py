@@ -27,7 +27,9 @@ def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
     """
     try:
         loaded = files.load(path)
-        pixels = loaded if isinstance(loaded, np.ndarray) else decode(loaded)
+        if isinstance(loaded, np.ndarray):
+            return _in_mode(loaded, mode)
+        pixels = decode(loaded)
         if pixels is None:
             pixels = np.asarray(_opened(loaded).convert(mode))
         return _in_mode(pixels, mode)

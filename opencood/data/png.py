@@ -48,7 +48,8 @@ def _chunks(content: bytes) -> tuple[bytes, bytes] | None:
     """The header and the joined compressed data; None unless the file is whole and holds nothing that changes them."""
     if not content.startswith(_SIGNATURE):
         return None
-    offset, header, packed = len(_SIGNATURE), b"", []
+    packed: list[bytes] = []
+    offset, header = len(_SIGNATURE), b""
     while offset + 12 <= len(content):
         length, kind = int.from_bytes(content[offset : offset + 4], "big"), content[offset + 4 : offset + 8]
         end = offset + 8 + length

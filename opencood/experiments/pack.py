@@ -100,7 +100,9 @@ def verify(out: Path) -> list[str]:
     """
     out = out.resolve()
     if not (out / MANIFEST).exists():
-        state = "is an unfinished store; run the same pack_dataset command again" if (out / JOURNAL).exists() else "is none"
+        state = (
+            "is an unfinished store; run the same pack_dataset command again" if (out / JOURNAL).exists() else "is none"
+        )
         raise DataError(f"{out}: a packed data set was expected, this {state}.")
     store = Store(out)
     source: Path | None = Path(store.manifest.source)

@@ -1,8 +1,8 @@
 """Pack a data set into a few memory-mapped files with checksums that are read faster than the folder.
 
-Example: ``python opencood/tools/pack_dataset.py dataset/OPV2V dataset/OPV2V_packed --images raw``; then let ``root_dir``
-and ``validate_dir`` name the packed folder, such as ``dataset/OPV2V_packed/train``. An interrupted run continues when
-the same command is repeated.
+Example: ``python opencood/tools/pack_dataset.py dataset/OPV2V dataset/OPV2V_packed --images raw``; then let
+``root_dir`` and ``validate_dir`` name the packed folder, such as ``dataset/OPV2V_packed/train``. An interrupted run
+continues when the same command is repeated.
 """
 
 from __future__ import annotations

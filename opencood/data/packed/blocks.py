@@ -100,9 +100,7 @@ def _in_millimetres(cloud: NDArray[np.float32]) -> bytes | None:
 
 
 @compiled
-def _from_millimetres(
-    offsets: NDArray, tiles: NDArray, intensities: NDArray, scale: np.float32
-) -> NDArray[np.float32]:
+def _from_millimetres(offsets: NDArray, tiles: NDArray, intensities: NDArray, scale: np.float32) -> NDArray[np.float32]:
     cloud = np.empty((len(tiles), 4), np.float32)
     for n in range(len(tiles)):
         tile = np.int64(tiles[n])

@@ -51,11 +51,10 @@ def encode_file(source: Path, name: str, options: PackOptions) -> Encoded:
     """
     path, problem = source / name, ""
     content, status = _read(path)
-    kind, block, shape = Kind.BYTES, content, ()
     try:
         kind, block, shape = _encoded(content, path, options)
     except (DataError, OSError, SyntaxError, ValueError) as error:
-        problem = str(error)
+        kind, block, shape, problem = Kind.BYTES, content, (), f"{path}: {error}".replace(f"{path}: {path}", str(path))
     return Encoded(name, kind, block, shape, len(content), status.st_mtime_ns, zlib.crc32(content), problem)
 
 

@@ -160,8 +160,8 @@ class Store:
 
     def _damaged(self, row: int) -> DataError:
         return DataError(
-            f"{self.folder / self.names[row].decode()}: its block in the packed data set is damaged (checksum differs); "
-            f"{AGAIN}."
+            f"{self.folder / self.names[row].decode()}: its block in the packed data set is damaged (checksum "
+            f"differs); {AGAIN}."
         )
 
     def _segment(self, number: int) -> memoryview:

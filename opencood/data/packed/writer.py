@@ -22,7 +22,6 @@ from opencood.data.packed.layout import (
     MANIFEST,
     RECORD,
     SEGMENT_BYTES,
-    Kind,
     Manifest,
     PackOptions,
     segment_name,
@@ -56,7 +55,7 @@ class StoreWriter:
 
     def __init__(self, folder: Path, source: Path, options: PackOptions) -> None:
         self.folder = folder
-        self._head = {"format": FORMAT, "source": str(source), "options": asdict(options)}
+        self._head: dict[str, Any] = {"format": FORMAT, "source": str(source), "options": asdict(options)}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.lines = self._resumed()
@@ -67,7 +66,9 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._journal.close()
         if self._segment is not None:
             self._segment.close()
@@ -109,10 +110,9 @@ class StoreWriter:
         records = np.array([line.record for line in lines], RECORD)
         text = b"".join(names)
         index = text + np.cumsum([len(name) for name in names], dtype="<u8").tobytes() + records.tobytes()
-        head = {key: self._head[key] for key in ("source", "options")}
         manifest = Manifest(
-            **head, files=len(lines), name_bytes=len(text), index_crc=zlib.crc32(index), segments=self._sizes
-        )  # type: ignore[arg-type]
+            self._head["source"], self._head["options"], len(lines), len(text), zlib.crc32(index), self._sizes
+        )
         with writing(self.folder):
             if self._segment is not None:
                 os.fsync(self._segment.fileno())
@@ -209,5 +209,4 @@ def _parsed(text: str) -> Any:
 
 def _record(values: list[Any]) -> tuple[Any, ...]:
     """As ``RECORD`` wants it: JSON has lists only."""
-    record = [tuple(value) if isinstance(value, list) else value for value in values]
-    return (int(Kind(record[0])), *record[1:])
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)

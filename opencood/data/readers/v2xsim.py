@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from opencood.data.cuboids import cuboid_corners
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Frame, Objects, PointSource
-from opencood.data.pictures import first_existing
 from opencood.data.pcd import read_bin
 from opencood.data.perturb.timing import ON_TIME, Age
+from opencood.data.pictures import first_existing
 from opencood.data.readers.base import Conventions, ReaderSettings
 from opencood.data.safe_pickle import load_pickle
 from opencood.data.stamps import Recording

@@ -80,7 +80,7 @@ class VoxelPostprocessor:
         """Stack the labels of several scenes along a new first axis."""
         compact = [label for label in labels if isinstance(label, AnchorLabels)]
         if len(compact) < len(labels):
-            return stack(labels)
+            return stack([dict(label) for label in labels])
         return {key: torch.from_numpy(values) for key, values in stack_labels(compact).items()}
 
     # Boxes

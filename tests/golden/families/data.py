@@ -17,10 +17,10 @@ from opencood.data.augment import build_augmentation
 from opencood.data.build import build_dataset
 from opencood.data.draws import Draws
 from opencood.data.images import build_image_augmentation, normalised
-from opencood.data.pictures import read_picture
 from opencood.data.modality import Roster, ego_modalities, load_assignment
 from opencood.data.pcd import read_points
 from opencood.data.perturb.pose import PoseNoise
+from opencood.data.pictures import read_picture
 from opencood.data.readers.opv2v import channel_file
 from opencood.geometry import boxes as box_maths
 from opencood.geometry import points as point_maths

@@ -63,7 +63,8 @@ def test_camera_entries(pictures: Path) -> None:
         "imgs": (2, 40, 60, 4), "intrins": (2, 3, 3), "extrinsics": (2, 4, 4), "rots": (2, 3, 3), "trans": (2, 3),
         "post_rots": (2, 3, 3), "post_trans": (2, 3),
     }  # fmt: skip
-    assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(shapes, np.float32) | {"imgs": np.uint8}
+    kinds = {name: value.dtype for name, value in found.items()}
+    assert kinds == dict.fromkeys(shapes, np.float32) | {"imgs": np.uint8}
     forward = found["rots"][0] @ [0, 0, 1]
     np.testing.assert_allclose(
         forward, [1, 0, 0], atol=1e-6, err_msg="the optical axis of a camera along the LiDAR's x"
