@@ -2,7 +2,8 @@
 """Run the benchmarks of this folder: each figure beside a plain baseline, as a ratio.
 
 ``python benchmarks/run.py [NAME...]`` runs ``benchmarks/<NAME>.py`` (default: all). A benchmark module has a function
-``run() -> list of {name, value, unit, baseline, ratio}``; baseline and ratio are None where there is none.
+``run() -> list of {name, value, unit, baseline, ratio}``; baseline and ratio are None where there is none. Rows may
+split their value into ``worker`` (the loader's process) and ``device``.
 """
 
 from __future__ import annotations
@@ -48,12 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(rows: Sequence[Row]) -> str:
     """Aligned text."""
-    cells = [("benchmark", "what", "value", "unit", "plain", "ratio")]
+    cells = [("benchmark", "what", "value", "unit", "plain", "ratio", "worker", "device")]
     for row in rows:
         ratio = row.get("ratio")
         shown = "" if ratio is None else f"{ratio:.1f}x"
+        places = _number(row.get("worker")), _number(row.get("device"))
         cells.append(
-            (row["benchmark"], row["name"], _number(row["value"]), row["unit"], _number(row["baseline"]), shown)
+            (
+                row["benchmark"],
+                row["name"],
+                _number(row["value"]),
+                row["unit"],
+                _number(row["baseline"]),
+                shown,
+                *places,
+            )
         )
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return "\n".join(
@@ -76,8 +86,10 @@ def machine_facts() -> dict[str, Any]:
     """What the figures were measured on; no host name."""
     import numpy
     import torch
+    from _timing import CLOCK
 
     return {
+        "clock": CLOCK,
         "system": platform.system(),
         "architecture": platform.machine(),
         "processor": _processor(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,8 @@ class Intermediate(SampleMaker):
         scene = gather(frame, settings.comm_range, self.inputs.takes_part, elect_again=not settings.published)
         if scene is None:
             return None
+        agents = (self.rule.looked_up(agent, self.inputs.label_type(agent)) for agent in scene.agents)
+        scene = replace(scene, agents=tuple(agents))
         fused = scene.agents[: self.fused_agents]
         contributions = [self._contribution(agent, scene, draws) for agent in fused]
         parts = [contribution.part for contribution in contributions]

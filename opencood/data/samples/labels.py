@@ -96,6 +96,12 @@ class LabelRule:
             found = _with_classes(found, objects)
         return found.within(limits, self.order, self.min_corners)
 
+    def looked_up(self, agent: Agent, label_type: str) -> Agent:
+        """The agent with the list of what its cameras see, so that its map is read once for several label sets."""
+        if label_type == "lidar" or agent.camera_objects is not None:
+            return agent
+        return replace(agent, camera_objects=self._seen(agent))
+
     def _seen(self, agent: Agent) -> Objects:
         if agent.camera_objects is not None:
             return agent.camera_objects
