@@ -24,12 +24,13 @@ from _memory import worker_memory
 from _timing import Row, median_seconds, versus
 from PIL import Image
 
+from opencood.batch import to_device
 from opencood.data.build import build_dataset
 from opencood.data.draws import Draws
 from opencood.data.images import build_image_augmentation, normalised
 from opencood.data.pcd import read_points
 from opencood.data.readers.opv2v_metadata import parse_metadata
-from opencood.experiments.devices import choose_device, synchronize, to_device
+from opencood.experiments.devices import choose_device, synchronize
 from opencood.geometry.boxes import boxes_to_corners_3d, corners_in_range, corners_to_boxes, standup_boxes
 from opencood.geometry.coding import encode_boxes
 from opencood.geometry.poses import transform_points, x1_to_x2
