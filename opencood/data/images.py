@@ -47,7 +47,7 @@ class ImageTransform:
         return changed.rotate(self.rotate)
 
     def applied(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the pixels (h, w, C) of ``apply`` for those of a picture (H, W, C = 1 or 3), in a third of the time."""
+        """Return the pixels (h, w, C) of ``apply`` for those of a picture (H, W, C = 1 or 3), three times faster."""
         changed = _cropped(resized(pixels, self.size), self.crop)
         if self.flip:
             changed = changed[:, ::-1]
