@@ -27,7 +27,7 @@ def remove_own_body(points: NDArray, body: Sequence[float] = OWN_BODY) -> NDArra
 
 def range_mask(points: NDArray, limits: Sequence[float]) -> NDArray[np.bool_]:
     """Return (N,) True for points strictly inside ``[x0, y0, z0, x1, y1, z1]``."""
-    low, high = np.asarray(limits[:3], points.dtype), np.asarray(limits[3:], points.dtype)
+    low, high = np.asarray(limits, _precision(points)).reshape(2, 3)
     return np.all((points[:, :3] > low) & (points[:, :3] < high), axis=1)
 
 

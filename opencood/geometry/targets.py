@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,8 +104,7 @@ class AnchorLabels(Mapping[str, NDArray[np.float64]]):
 def stack_labels(labels: Sequence[AnchorLabels]) -> dict[str, NDArray[np.float64]]:
     """Return the dense labels of several scenes along a new first axis."""
     shape = len(labels), *labels[0].negative.shape
-    # Memory that stays zero is never touched.
-    positive, targets = np.zeros(shape), np.zeros((*shape, 7))
+    positive, targets = np.zeros(shape), _sparse_zeros((*shape, 7))
     negative = np.empty(shape)
     for scene, label in enumerate(labels):
         negative[scene] = label.negative
@@ -114,6 +115,11 @@ def stack_labels(labels: Sequence[AnchorLabels]) -> dict[str, NDArray[np.float64
         "neg_equal_one": negative,
         "targets": targets.reshape(*shape[:3], shape[3] * 7),
     }
+
+
+def _sparse_zeros(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Zeros whose memory is taken page by page as it is written; for large arrays NumPy asks for pages of 2 MB."""
+    return np.frombuffer(mmap.mmap(-1, 8 * max(math.prod(shape), 1)), np.float64, math.prod(shape)).reshape(shape)
 
 
 def claim_anchors(

@@ -76,11 +76,16 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert "cannot be written" in caplog.text
 
 
-def test_a_damaged_cache_is_parsed_again(folder: Write, own_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_cache_is_parsed_again(
+    damage: str, folder: Write, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = folder()
     open_reader(root)
     (cache,) = own_cache.rglob("*.npz")
-    cache.write_bytes(cache.read_bytes()[:100])
+    content = bytearray(cache.read_bytes())
+    content[len(content) // 2] ^= 4
+    cache.write_bytes(content[:100] if damage == "cut" else content)
     with caplog.at_level(logging.WARNING):
         assert len(open_reader(root)) == len(STAMPS)
     assert "unreadable" in caplog.text
