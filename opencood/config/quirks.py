@@ -39,6 +39,7 @@ class Quirk:
 
 _OPENCOOD_FAMILY_SORTS_PER_FRAME = dict.fromkeys(("opencood", "coopre", "v2xreal", "v2v4real"), False)
 _MAX_CAV = PerFlavor(5, {"coopre": 4})
+_OPENCOOD_FAMILY_PROJECTS = PerFlavor(False, dict.fromkeys(("opencood", "coopre", "v2xreal", "v2v4real"), True))
 _COMM_RANGE = PerFlavor(70, {"coopre": 50})
 
 QUIRKS: dict[str, Quirk] = {
@@ -57,6 +58,33 @@ QUIRKS: dict[str, Quirk] = {
     ),
     # data
     "default_max_cav": Quirk(_MAX_CAV, _MAX_CAV, "train_params.max_cav when absent.", "config.md 4"),
+    "default_proj_first": Quirk(
+        _OPENCOOD_FAMILY_PROJECTS,
+        _OPENCOOD_FAMILY_PROJECTS,
+        "fusion.args.proj_first when absent.",
+        "homogeneous.md 1, golden coopre/v2xreal_sample_*",
+    ),
+    "default_random_ego": Quirk(
+        PerFlavor(True, {"coopre": False}),
+        PerFlavor(True, {"coopre": False}),
+        "train_params.random_ego when absent (V2X-Real).",
+        "coopre.md 11.1",
+    ),
+    "test_max_cav": Quirk(
+        PerFlavor(None, {"codealign": 5}),
+        None,
+        "In testing so many agents take part at most where a file assigns modalities, whatever max_cav says.",
+        "data.md 3.4",
+    ),
+    "modality_overrides_mode": Quirk(
+        True,
+        False,
+        "V2X-Real: where the first agent of dataset_mode may not be ego, agents that the mode excludes come back.",
+        "gencomm.md 8",
+    ),
+    "ego_diff_cav_in_test": Quirk(
+        True, False, "ego_diff_cav draws modalities in testing too and leaves the assignment aside.", "gencomm.md 7"
+    ),
     "default_comm_range": Quirk(_COMM_RANGE, _COMM_RANGE, "comm_range in metres when absent.", "config.md 4"),
     "single_labels_noisy_pose": Quirk(
         True, False, "Labels for per-agent supervision are placed by the agent's noisy own pose.", "data.md Q5"

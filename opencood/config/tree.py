@@ -25,6 +25,17 @@ def section(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     return node if isinstance(node, Mapping) else {}
 
 
+def is_none(value: Any) -> bool:
+    """Whether a YAML value means "not used": null, or the text ``None`` (spec config.md, section 1)."""
+    return value is None or value == "None"
+
+
+def given(tree: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key, or None where it is absent or not used."""
+    value = tree.get(key)
+    return None if is_none(value) else value
+
+
 def with_value(tree: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """Return a copy with ``value`` at the path; missing maps on the way are made."""
     head, _, rest = path.partition(".")
@@ -32,6 +43,18 @@ def with_value(tree: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]
         return {**tree, head: value}
     child = tree.get(head)
     return {**tree, head: with_value(child if isinstance(child, Mapping) else {}, rest, value)}
+
+
+def overlaid(tree: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with ``own`` laid over it: maps merge deeply, everything else is replaced."""
+    merged = dict(tree)
+    for key, value in own.items():
+        below = tree.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = overlaid(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def replace_where(tree: Any, fits: Callable[[Any], bool], replacement: Any) -> Any:

@@ -87,6 +87,26 @@ class RandomWorldScaling:
         return points, boxes
 
 
+@register("augmentor", "random_lidar_downsampling")
+@dataclass(frozen=True)
+class RandomLidarDownsampling:
+    """Keep a share of the points, drawn without replacement; the boxes stay."""
+
+    DOWNSAMPLE_RATIO: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.DOWNSAMPLE_RATIO) != 1 or not 0 < self.DOWNSAMPLE_RATIO[0] <= 1:
+            raise ConfigError(
+                f"data_augment: random_lidar_downsampling: DOWNSAMPLE_RATIO {self.DOWNSAMPLE_RATIO} must be one share "
+                "above 0 and at most 1, such as [0.8]."
+            )
+
+    def __call__(self, points: NDArray, boxes: NDArray, draws: Draws) -> Cloud:
+        """Draw floor(ratio * N) points."""
+        kept = int(self.DOWNSAMPLE_RATIO[0] * len(points))
+        return points[draws.numpy.choice(len(points), kept, replace=False)], boxes
+
+
 @dataclass(frozen=True)
 class WorldAugmentation:
     """The steps of ``data_augment`` one after the other."""

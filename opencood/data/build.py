@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from opencood.config.flavor import flavor_of, quirk
+from opencood.config.splits import entries_of, is_several
+from opencood.data.combined import CombinedDataset
 from opencood.data.dataset import CooperativeDataset, PublishedNoise
 from opencood.data.draws import Draws
 from opencood.data.modality import build_roster
@@ -17,9 +19,9 @@ from opencood.data.perturb.settings import Perturbations, build_perturbations
 from opencood.data.perturb.timing import Timing
 from opencood.data.readers.base import ReaderSettings
 from opencood.data.samples.base import SampleMaker
-from opencood.data.samples.inputs import input_source
 from opencood.data.samples.intermediate import Intermediate
-from opencood.data.samples.settings import max_cav_of, read_settings
+from opencood.data.samples.sensors import input_source
+from opencood.data.samples.settings import read_settings
 from opencood.errors import ConfigError, nearest
 from opencood.registry import REGISTRY
 
@@ -32,12 +34,13 @@ _FORMAT_OF_FLAVOR = {"coopre": "v2xreal", "v2xreal": "v2xreal", "v2v4real": "v2v
 
 def build_dataset(
     hypes: Mapping[str, Any], train: bool, visualize: bool = False, *, draws: Draws | None = None
-) -> CooperativeDataset:
-    """Build the data set of one split.
+) -> CooperativeDataset | CombinedDataset:
+    """Build the data set of one split, or of several data sets together.
 
     Args:
         hypes: configuration after its parser. ``root_dir`` is opened in training, ``validate_dir`` otherwise; relative
-            folders are relative to the working directory. ``on_bad_frame`` says what a broken frame does.
+            folders are relative to the working directory. A list of ``{path, dataset, mode, range, set}`` is several
+            data sets, one after the other. ``on_bad_frame`` says what a broken frame does.
         train: training order, random augmentation and modalities; otherwise all is fixed.
         visualize: batches also hold the raw clouds (evaluation tools).
         draws: generators for every draw; None = own ones, derived from (seed, epoch, index).
@@ -46,17 +49,41 @@ def build_dataset(
         ConfigError: a section, key or name is missing or unknown.
         DataError: the folder is missing, empty or broken.
     """
+    key = "root_dir" if train else "validate_dir"
+    if not hypes.get(key):
+        raise ConfigError(f"{key}: missing; it names the folder of the {'training' if train else 'validation'} split.")
+    # what evaluation opens was written as test_dir
+    root_key = "test_dir" if not train and hypes.get("test_dir") == hypes[key] else key
+    if not is_several(hypes[key]):
+        return _single(hypes, train, visualize, Path(str(hypes[key])), root_key, seed_of(hypes), draws)
+    # Far apart, so that no data set draws what another seed of the user draws.
+    parts = [
+        _single(entry, train, visualize, Path(entry[key]), f"{root_key}[{k}]", seed_of(hypes) + (k << 32), draws)
+        for k, entry in enumerate(entries_of(hypes, key))
+    ]
+    return CombinedDataset(hypes, parts)
+
+
+def _single(
+    hypes: Mapping[str, Any],
+    train: bool,
+    visualize: bool,
+    root: Path,
+    root_key: str,
+    seed: int,
+    draws: Draws | None,
+) -> CooperativeDataset:
+    """The data set of one folder or file; ``root_key`` names it in messages."""
     fusion = hypes.get("fusion") or {}
     method = fusion.get("core_method")
     if method is None:
         raise ConfigError("fusion.core_method: missing.")
     entry = REGISTRY.get("sample", method, where="fusion.core_method")
-    dataset = fusion.get("dataset") or _FORMAT_OF_FLAVOR.get(flavor_of(hypes), _DEFAULT_FORMAT)
+    dataset = format_of(hypes)
     reader_type: Any = REGISTRY.get("reader", dataset, where="fusion.dataset").target
     maker = entry.target(read_settings(hypes, train, visualize, reader_type.conventions))
-    _refuse_unavailable(hypes, train)
-    perturbations = build_perturbations(hypes.get("perturb"), train, seed_of(hypes))
-    reader_settings = _reader_settings(hypes, train, maker, perturbations)
+    perturbations = build_perturbations(hypes.get("perturb"), train, seed)
+    reader_settings = _reader_settings(hypes, train, maker, perturbations, root, root_key)
     return CooperativeDataset(
         hypes,
         reader_type(reader_settings),
@@ -64,9 +91,15 @@ def build_dataset(
         noise=_published_noise(hypes, train, maker, perturbations),
         perturbations=perturbations,
         skip_broken=reader_settings.skip_broken,
-        seed=seed_of(hypes),
+        seed=seed,
         draws=draws,
     )
+
+
+def format_of(hypes: Mapping[str, Any]) -> str:
+    """The format of the data: ``fusion.dataset``, else that of the repository the file comes from."""
+    named = (hypes.get("fusion") or {}).get("dataset")
+    return str(named or _FORMAT_OF_FLAVOR.get(flavor_of(hypes), _DEFAULT_FORMAT))
 
 
 def _published_noise(
@@ -114,33 +147,31 @@ def _timing(hypes: Mapping[str, Any], perturbations: Perturbations) -> tuple[Tim
 
 
 def _reader_settings(
-    hypes: Mapping[str, Any], train: bool, maker: SampleMaker, perturbations: Perturbations
+    hypes: Mapping[str, Any],
+    train: bool,
+    maker: SampleMaker,
+    perturbations: Perturbations,
+    root: Path,
+    root_key: str,
 ) -> ReaderSettings:
-    key = "root_dir" if train else "validate_dir"
-    if not hypes.get(key):
-        raise ConfigError(f"{key}: missing; it names the folder of the {'training' if train else 'validation'} split.")
+    closed = maker.settings.conventions.closed
     timing, pose_only = _timing(hypes, perturbations)
     return ReaderSettings(
-        root=Path(str(hypes[key])),
-        root_key="test_dir" if not train and hypes.get("test_dir") == hypes[key] else key,  # what evaluation opens
+        root=root,
+        root_key=root_key,
         train=train,
-        max_cav=max_cav_of(hypes),
-        roster=build_roster(hypes, train) if maker.inputs.heterogeneous else None,
-        cameras="camera" in input_source(hypes),
+        max_cav=maker.settings.max_cav,
+        roster=build_roster(hypes, train, closed) if maker.inputs.heterogeneous else None,
+        cameras="camera" in input_source(hypes) or maker.inputs.with_cameras,
         skip_broken=on_bad_frame(hypes) == "skip",
         own_labels=maker.own_labels,
-        camera_labels="camera" in maker.inputs.label_types,
+        camera_labels=maker.settings.labels and "camera" in maker.inputs.label_types,
+        labels=maker.settings.labels,
         published=maker.settings.published,
         timing=timing,
         pose_only=pose_only,
         hypes=hypes,
     )
-
-
-def _refuse_unavailable(hypes: Mapping[str, Any], train: bool) -> None:
-    """Settings that would change the data but that nothing reads yet must not be ignored in silence."""
-    if train and (hypes.get("heter") or {}).get("heter_group"):
-        raise ConfigError("heter.heter_group: training by groups of modalities is not available yet; remove the key.")
 
 
 def on_bad_frame(hypes: Mapping[str, Any]) -> str:

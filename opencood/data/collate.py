@@ -25,14 +25,23 @@ def joined(entries: Iterable[Entry], key: str) -> torch.Tensor:
 
 
 def labels(entries: Sequence[Entry], postprocessor: Any) -> dict[str, torch.Tensor]:
-    """``targets``, ``pos_equal_one`` and ``neg_equal_one`` of several entries."""
-    return postprocessor.collate_batch([entry["label_dict"] for entry in entries])
+    """``targets``, ``pos_equal_one``, ``neg_equal_one`` and ``more_labels`` of several entries.
+
+    Empty where there is no ground truth.
+    """
+    if not all("label_dict" in entry for entry in entries):
+        return {}
+    more = [entry.get("more_labels", {}) for entry in entries]
+    return {
+        **postprocessor.collate_batch([entry["label_dict"] for entry in entries]),
+        **{key: stacked(more, key) for key in more[0]},
+    }
 
 
 def boxes(entries: Sequence[Entry], suffix: str = "") -> dict[str, torch.Tensor]:
-    """``object_bbx_center`` (B, M, 7) and ``object_bbx_mask`` (B, M), named with a suffix."""
+    """``object_bbx_center`` (B, M, 7) and ``object_bbx_mask`` (B, M), with a suffix; empty without ground truth."""
     names = ("object_bbx_center", "object_bbx_mask")
-    return {name + suffix: stacked(entries, name) for name in names}
+    return {name + suffix: stacked(entries, name) for name in names if all(name in entry for entry in entries)}
 
 
 def raw_clouds(entries: Sequence[Entry], draws: Draws) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -77,6 +77,11 @@ class CooperativeDataset(Dataset):
         """Anchors, targets, decoding."""
         return self._maker.settings.postprocessor
 
+    @property
+    def anchor_range(self) -> tuple[float, ...]:
+        """``[x0, y0, z0, x1, y1, z1]`` of the anchors, metres; training labels lie inside."""
+        return self._maker.settings.anchor_range
+
     def __len__(self) -> int:
         return len(self.reader)
 
@@ -112,6 +117,10 @@ class CooperativeDataset(Dataset):
         if self._noise is not None:
             frame = self._noise.in_turn(frame, draws)
         return self._perturbations(frame, draws)
+
+    def wrap_readers(self, wrap: Callable[[Reader], Any]) -> None:
+        """Put another reader in front of this one."""
+        self.reader = wrap(self.reader)
 
     def reinitialize(self, epoch: int | None = None) -> None:
         """Start an epoch (None: the next one): training draws the order and the modalities of the agents anew."""

@@ -7,8 +7,8 @@ All values are read-only: steps of the road return new frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,9 @@ class Objects:
         """The objects of a mask (n,)."""
         classes = None if self.classes is None else self.classes[mask]
         return Objects(self.ids[mask], self.corners[mask], classes)
+
+
+NOTHING = Objects(np.zeros(0, np.int64), np.zeros((0, 8, 3)))
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,11 @@ class Agent:
         cameras: by position 0, 1, ...
         camera_objects: what its cameras see, where the data set lists it.
         visibility: map of what its cameras see, where the data set draws it.
+        extras: where the further files of ``add_data_extension`` may lie, by their ending.
         roadside: whether it is a roadside unit and no vehicle.
         delay: age of its pose and observation, in frames.
+        speed: km/h at the moment of its observation; 0 where the data set does not tell it.
+        ego_pose_then: (6,) where the ego was at that moment; None for an agent that is not late.
     """
 
     id: str
@@ -115,8 +121,11 @@ class Agent:
     cameras: tuple[Camera, ...] = ()
     camera_objects: Objects | None = None
     visibility: VisibilityMap | None = None
+    extras: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     roadside: bool = False
     delay: int = 0
+    speed: float = 0.0
+    ego_pose_then: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

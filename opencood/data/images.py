@@ -17,6 +17,7 @@ from opencood.data.resize import resized
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.jit import compiled
 
+_CAMERAS = ("camera0", "camera1", "camera2", "camera3")  # where data_aug_conf lists none
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 _STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 
@@ -111,11 +112,12 @@ def build_image_augmentation(conf: Mapping[str, Any], where: str) -> ImageAugmen
     Raises:
         ConfigError: a key is missing.
     """
-    needed = ("H", "W", "final_dim", "resize_lim", "bot_pct_lim", "rot_lim", "cams")
+    needed = ("H", "W", "final_dim", "resize_lim", "bot_pct_lim", "rot_lim")
     missing = [key for key in needed if key not in conf]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}.")
-    names = conf["cams"][: conf.get("Ncams", len(conf["cams"]))]
+    listed = conf.get("cams", _CAMERAS)
+    names = listed[: conf.get("Ncams", len(listed))]
     return ImageAugmentation(
         source=(conf["W"], conf["H"]),
         final=(conf["final_dim"][1], conf["final_dim"][0]),

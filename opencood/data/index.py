@@ -24,7 +24,7 @@ from opencood.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # raise it when the content of the cache file changes
+_FORMAT = 3  # raise it when the content of the cache file changes
 _ANNOUNCE_AFTER = 500  # files; parsing them takes some seconds
 
 
@@ -39,6 +39,7 @@ class Moment:
         object_classes: (n,) int64, counted from 1.
         camera_poses: (k, 6).
         camera_intrinsics: (k, 3, 3) pixels.
+        speed: km/h; 0 where the file does not tell it.
     """
 
     lidar_pose: NDArray[np.float64]
@@ -47,6 +48,7 @@ class Moment:
     object_classes: NDArray[np.int64]
     camera_poses: NDArray[np.float64]
     camera_intrinsics: NDArray[np.float64]
+    speed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Index:
             self.arrays["object_class"][objects],
             self.arrays["camera_pose"][cameras],
             self.arrays["camera_intrinsic"][cameras],
+            float(self.arrays["speed"][row]),
         )
 
 
@@ -188,6 +191,7 @@ def _parse_all(
     moments.append(empty)  # so that an empty list of files still has shapes
     arrays = {
         "lidar_pose": np.stack([moment.lidar_pose for moment in moments]),
+        "speed": np.array([moment.speed for moment in moments]),
         "object_start": _starts([len(moment.object_ids) for moment in moments]),
         "object_id": np.concatenate([moment.object_ids for moment in moments]),
         "object_corners": np.concatenate([moment.object_corners for moment in moments]),

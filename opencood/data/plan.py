@@ -124,24 +124,28 @@ def make_plan(
 ) -> Plan:
     """Order the agents of every scenario, give them their modalities and say how late they are.
 
-    Test: agents sorted as text; training: shuffled; then ``arrange`` chooses and orders them for a scenario, which is
-    left out when no agent remains. Position 0 becomes the ego, at most ``max_cav`` agents take part.
+    Test: agents sorted as text, or as a closed roster lists them; training: shuffled; then ``arrange`` chooses and
+    orders them for a scenario, which is left out when no agent remains. Position 0 becomes the ego, at most ``max_cav``
+    agents take part.
     """
     scenarios = []
-    for name, tracks in tree.items():
-        ids = sorted(tracks)
+    groups = dict.fromkeys(tree, ()) if roster is None else roster.scenarios(list(tree))
+    for name, group in groups.items():
+        tracks = tree[name]
+        present = sorted(tracks) if roster is None else roster.members(name, sorted(tracks))
+        ids = list(present)
         if train:
             draws.python.shuffle(ids)
         ids = arrange(name, ids)
         if not ids:
             continue
         if roster is not None:
-            ids = roster.order(name, ids, draws)
+            ids = roster.order(name, ids, draws, present)
         chosen = ids[:max_cav]
         modalities = None
         if roster is not None:
             modalities = tuple(
-                tuple(roster.modality(name, ids, position, draws) for _ in tracks[agent].stamps)
+                tuple(roster.modality(name, ids, position, draws, group) for _ in tracks[agent].stamps)
                 for position, agent in enumerate(chosen)
             )
         chosen_tracks = tuple((agent, tracks[agent]) for agent in chosen)

@@ -11,6 +11,7 @@ from opencood.config.flavor import flavor_of, parity_of, quirk
 from opencood.config.loader import Hypes, config_of_run, load_yaml
 from opencood.config.overrides import configured_range, with_range
 from opencood.config.perturb import with_perturbations
+from opencood.config.splits import split_paths
 from opencood.errors import ConfigError, DataError
 
 Range = tuple[float, ...]
@@ -100,10 +101,11 @@ def _test_split(hypes: Mapping[str, Any], file: Path) -> Any:
     if not test_dir:
         raise ConfigError(f"{file}: missing key 'test_dir', the split to evaluate on.")
     by_folder_name = ("OPV2V", "v2xsim")
-    if any(name in str(test_dir) for name in by_folder_name) and "test" not in str(test_dir):
-        raise ConfigError(f"test_dir: '{test_dir}' does not name a test split. Point test_dir at the folder 'test'.")
-    if not Path(str(test_dir)).exists():
-        raise DataError(
-            f"{file}: test_dir: no folder '{test_dir}' (working directory {Path.cwd()}); give the folder of the split."
-        )
+    for path in split_paths(test_dir):
+        if any(name in path for name in by_folder_name) and "test" not in path:
+            raise ConfigError(f"test_dir: '{path}' does not name a test split. Point test_dir at the folder 'test'.")
+        if not Path(path).exists():
+            raise DataError(
+                f"{file}: test_dir: no folder '{path}' (working directory {Path.cwd()}); give the folder of the split."
+            )
     return test_dir

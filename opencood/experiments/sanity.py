@@ -34,6 +34,7 @@ class FrameCheck:
         listed: objects that the agents list.
         beyond: objects that are inside the range in x and y but not in z.
         empty: the message when no point, or no agent, is left; None otherwise.
+        labelled: whether the data set has ground truth.
     """
 
     boxes: int = 0
@@ -41,6 +42,7 @@ class FrameCheck:
     listed: int = 0
     beyond: int = 0
     empty: str | None = None
+    labelled: bool = True
 
 
 def check_start(hypes: Mapping[str, Any], dataset: Any, frames: int = 4) -> list[str]:
@@ -81,11 +83,13 @@ def check_frame(dataset: Any, index: int) -> FrameCheck:
         broken = index in dataset.frames_left_out
         return FrameCheck(empty="it is broken and left out (on_bad_frame: skip)" if broken else "no agent takes part")
     entry, processor = sample[EGO], dataset.post_processor
+    if "object_bbx_mask" not in entry:
+        return FrameCheck(labelled=False)
     boxes = entry["object_bbx_center"][entry["object_bbx_mask"] == 1]
     reached = boxes_with_anchor(boxes, entry["label_dict"], processor.anchors(), processor.order)
     listed = objects_in_ego(dataset.frame(index), processor.order)
-    limits = dataset.hypes["postprocess"]["anchor_args"]["cav_lidar_range"]  # what training labels are limited to
-    return FrameCheck(len(boxes), int((~reached).sum()), len(listed), int(lost_in_height(listed, limits).sum()))
+    beyond = lost_in_height(listed, dataset.anchor_range)
+    return FrameCheck(len(boxes), int((~reached).sum()), len(listed), int(beyond.sum()))
 
 
 def summarise(checks: list[FrameCheck]) -> Iterable[str]:
@@ -96,7 +100,7 @@ def summarise(checks: list[FrameCheck]) -> Iterable[str]:
         yield f"{len(empty)} {looked} have no input: {empty[0]}"
     boxes, unanchored = sum(c.boxes for c in checks), sum(c.unanchored for c in checks)
     listed, beyond = sum(c.listed for c in checks), sum(c.beyond for c in checks)
-    if len(empty) < len(checks) and boxes == 0:
+    if len(empty) < len(checks) and boxes == 0 and all(check.labelled for check in checks):
         yield (
             f"none {looked} has a box inside {LABEL_RANGE}, although {listed} objects are listed: nothing "
             "can be learned. Check the range (x, y and z) and the frame of the data set."

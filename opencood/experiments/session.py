@@ -122,7 +122,7 @@ def open_session(options: InferenceOptions) -> Session:
     device = choose_device(options.device)
     dataset = build_dataset(hypes, train=False, visualize=True)
     if method.family == "early" and agents is not None:
-        dataset.reader = FirstAgents(dataset.reader, agents, hypes)
+        dataset.wrap_readers(lambda reader: FirstAgents(reader, agents, hypes))
     model = build_model(hypes)
     checkpoint, epoch = _load_weights(model, options)
     model.to(device).eval()

@@ -15,6 +15,7 @@ from torch import nn
 from opencood.config.loader import CONFIG_NAME, Hypes, config_of_run, load_yaml
 from opencood.config.perturb import with_perturbations
 from opencood.config.save import digest, save_config
+from opencood.config.splits import split_paths
 from opencood.data.build import seed_of
 from opencood.errors import ConfigError, OpencoodError, StorageError
 from opencood.experiments.build import build_dataset, build_loss, build_model
@@ -127,7 +128,8 @@ def precision_of(half: str | None, device: torch.device) -> torch.dtype | None:
 
 def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings) -> Trainer:
     """Build everything a training needs; weights and the order of the data follow from the seed."""
-    train_set, val_set = build_dataset(hypes, train=True), build_dataset(hypes, train=False)
+    train_set = build_dataset(hypes, train=True)
+    val_set = build_dataset(hypes.replaced({**hypes, "val": True}), train=False)
     seed_draws(settings.seed)
     model: nn.Module = build_model(hypes).to(world.device)
     if settings.compile:
@@ -257,7 +259,7 @@ def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions
     if (hypes.get("train_params") or {}).get("skip_post_train_eval"):
         return
     test_dir = hypes.get("test_dir")
-    if not test_dir or not Path(str(test_dir)).exists():
+    if not test_dir or not all(Path(path).exists() for path in split_paths(test_dir)):
         log.warning("no test after training: test_dir (%s) does not exist.", test_dir)
         return
     from opencood.experiments.inference import InferenceOptions, run_inference  # heavy, and only needed here

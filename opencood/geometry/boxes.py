@@ -96,8 +96,11 @@ def corners_to_boxes(corners: NDArray, order: str, planar: bool = True) -> NDArr
 
 
 def project_corners(corners: Array, matrix: ArrayLike | torch.Tensor) -> Array:
-    """Return the (N, K, 3) corners mapped by a (4, 4) matrix, in the precision of the corners."""
-    return transform_points(corners, matrix)
+    """Return the (N, K, 3) corners mapped by a (4, 4) matrix, in the precision of the corners.
+
+    Some samples hold the matrices (A, 4, 4) of all their agents; the first, that of the ego, counts.
+    """
+    return transform_points(corners, matrix if np.ndim(matrix) == 2 else matrix[0])  # type: ignore[index]
 
 
 def standup_boxes(corners: Array) -> Array:

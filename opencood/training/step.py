@@ -185,8 +185,9 @@ def summarise(shares: Shares, world: World) -> Report:
 
 
 def has_objects(ego: Mapping[str, Any]) -> bool:
-    """Whether any sample of the batch has a ground-truth box."""
-    return bool(ego["object_bbx_mask"].sum() > 0)
+    """Whether any sample of the batch has a ground-truth box, or the data set has no ground truth (pretraining)."""
+    mask = ego.get("object_bbx_mask")
+    return mask is None or bool(mask.sum() > 0)
 
 
 def _samples(targets: Mapping[str, Tensor]) -> int:

@@ -17,6 +17,7 @@ from opencood.registry import register
 LIBRARY = "heter.definition_path"
 SETTINGS = "heter.modality_setting"
 PACKAGE_PARENT = Path(__file__).resolve().parents[3]
+PUBLISHED = PACKAGE_PARENT / "opencood" / "modality_assign"
 
 
 @register("yaml_parser", "load_general_params_heter_group")
@@ -39,9 +40,13 @@ def load_general_params_heter_group(hypes: Mapping[str, Any], context: ParserCon
 
 
 def _locate(written: str, context: ParserContext) -> Path | None:
-    """Find the library relative to the working directory, to the package's parent (``opencood/...``) or to the file."""
+    """Find the library relative to the working directory, to the package's parent (``opencood/...``) or to the file.
+
+    Else by its name among the published definitions, for which published files name several folders.
+    """
     beside = Path(context.source.where(LIBRARY).rpartition(":")[0] or ".").parent
-    return next((path for path in (Path(written), PACKAGE_PARENT / written, beside / written) if path.is_file()), None)
+    places = (Path(written), PACKAGE_PARENT / written, beside / written, PUBLISHED / Path(written).name)
+    return next((path for path in places if path.is_file()), None)
 
 
 def _already_defined(
@@ -52,7 +57,7 @@ def _already_defined(
     if all(name in section(hypes, part) for name in names for part in (SETTINGS, "model.args")):
         warnings.warn(f"{place}: {LIBRARY}: no file '{written}'; using the definitions saved here.", stacklevel=2)
         return hypes
-    siblings = [p.name for p in (PACKAGE_PARENT / "opencood" / "modality_assign").glob("*.yaml")]
+    siblings = [p.name for p in PUBLISHED.glob("*.yaml")]
     hint = nearest(Path(written).name, siblings)
     raise ConfigError(
         f"{place}: {LIBRARY}: no file '{written}' (relative to the working directory or to this file).{hint}"

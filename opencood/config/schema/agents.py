@@ -69,7 +69,13 @@ FUSION = (
 )
 
 FUSION_ARGS = (
-    Key("proj_first", BOOL, False, "points are moved to the ego's frame before the encoder"),
+    Key(
+        "proj_first",
+        BOOL,
+        False,
+        "points are moved to the ego's frame before the encoder (absent: true in opencood, coopre, v2xreal, v2v4real)",
+    ),
+    Key("cur_ego_pose_flag", BOOL, True, "false: late agents project to where the ego was (OpenCOOD family)"),
     Key("clip_pc", BOOL, False, "read and never used"),
     Key("grid_conf", TEXT | MAP, None, "BEV grid of homogeneous camera models; None: not used"),
     Key("data_aug_conf", TEXT | MAP, None, "images of homogeneous camera models; None: not used"),

@@ -41,9 +41,20 @@ TOP = (
         "a frame that cannot be read: stop, or count, report and skip it",
     ),
     Key("opencood_version", ANY, None, "stamp of saved files: the version that wrote them"),
-    Key("root_dir", TEXT, REQUIRED, "training split: folder, DAIR-V2X split file or V2X-Sim pickle"),
-    Key("validate_dir", TEXT, REQUIRED, "validation split"),
-    Key("test_dir", TEXT, None, "test split; the inference tools use it in the place of validate_dir"),
+    Key(
+        "root_dir",
+        TEXT | MAPS,
+        REQUIRED,
+        "training split: folder, DAIR-V2X split file, V2X-Sim pickle, or a list of data sets used together",
+    ),
+    Key("validate_dir", TEXT | MAPS, REQUIRED, "validation split"),
+    Key("test_dir", TEXT | MAPS, None, "test split; the inference tools use it in the place of validate_dir"),
+    Key("path_prefixes", MAP, {}, "V2X-Sim: {beginning of a stored path: folder here}"),
+    Key("box_frame", one_of("lidar", "world"), None, "V2V4Real: where boxes are written; absent: as poses say"),
+    Key("isSim", BOOL, False, "V2V4Real: boxes are written in the world"),
+    Key("crop_range", RANGE, None, "points and boxes outside are left out; the grid of the model stays"),
+    Key("labels", BOOL, True, "false: no list of objects is opened (pretraining)"),
+    Key("val", BOOL, False, "CodeAlign: validation in training, whose agents draw from the ego's modalities"),
     Key("root_dir_target", TEXT, None, "second training split of domain adaptation (V2V4Real)"),
     Key("data_dir", TEXT, None, "root of a DAIR-V2X data set (required there)"),
     Key("yaml_parser", TEXT | TEXTS, None, "parser(s) that fill in derived numbers, in order"),
@@ -90,6 +101,7 @@ TRAIN_PARAMS = (
     Key("eval_freq", POSITIVE_INT, REQUIRED, "validate every so many epochs"),
     Key("save_freq", POSITIVE_INT, REQUIRED, "save a checkpoint every so many epochs"),
     Key("max_cav", POSITIVE_INT, 5, "most agents of a sample, ego included (CooPre: 4)"),
+    Key("random_ego", BOOL, None, "V2X-Real: any agent may be ego in training; absent: true (CooPre: false)"),
     Key("single_weight", NUMBER, 1, "weight of the per-agent supervision loss"),
     Key("max_train_batches", POSITIVE_INT, None, "shorten training epochs (CodeAlign)"),
     Key("max_val_batches", POSITIVE_INT, None, "shorten validation (CodeAlign)"),
@@ -124,6 +136,14 @@ NOISE_ARGS = (
     Key("laplace", BOOL, False, "Laplace noise instead of Gaussian"),
 )
 
+SPLIT = (
+    Key("path", TEXT, REQUIRED, "folder or file of one data set"),
+    Key("dataset", TEXT, None, "its format; absent: fusion.dataset"),
+    Key("mode", TEXT, None, "its dataset_mode"),
+    Key("range", RANGE, None, "its crop_range"),
+    Key("set", MAP, {}, "further keys of the configuration that hold for it alone"),
+)
+
 WILD = (
     Key("async", BOOL, False, "whether collaborators are late"),
     Key("async_mode", TEXT, "sim", "sim: fixed delay; real: drawn"),
@@ -138,10 +158,11 @@ WILD = (
 )
 
 AUGMENTATION = (
-    Key("NAME", TEXT, REQUIRED, "random_world_flip, random_world_rotation, random_world_scaling"),
+    Key("NAME", TEXT, REQUIRED, "random_world_flip, random_world_rotation, random_world_scaling, ..."),
     Key("ALONG_AXIS_LIST", TEXTS, None, "axes that may be mirrored"),
     Key("WORLD_ROT_ANGLE", PAIR, None, "range of the rotation, radians"),
     Key("WORLD_SCALE_RANGE", PAIR, None, "range of the scale"),
+    Key("DOWNSAMPLE_RATIO", NUMBERS, None, "[share of the points that random_lidar_downsampling keeps]"),
 )
 
 COMPONENT = (

@@ -27,7 +27,10 @@ class Conventions:
             over with its noisy pose.
         integer_ids: agents are numbers in batches, not text.
         default_comm_range: ``comm_range`` in metres when absent; None = that of the repository.
+        default_max_cav: ``train_params.max_cav`` when absent; None = that of the repository.
+        default_gt_range: ``postprocess.gt_range`` when absent, as in files of repositories where it is a constant.
         cameras: agents have so many cameras at most, whatever the configuration lists; None = no limit.
+        closed: only the scenarios and agents of the modality assignment take part, in its order.
     """
 
     camera_label_range: tuple[float, ...] | None = None
@@ -37,10 +40,14 @@ class Conventions:
     agent_frame_labels: bool = False
     integer_ids: bool = False
     default_comm_range: float | None = None
+    default_max_cav: int | None = None
+    default_gt_range: tuple[float, ...] | None = None
     cameras: int | None = None
+    closed: bool = False
 
 
-OPV2V = Conventions()
+# The range of evaluation is that of the OPV2V paper (Xu et al., ICRA 2022), with the heights of its detectors.
+OPV2V = Conventions(default_gt_range=(-140, -40, -3, 140, 40, 1))
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class ReaderSettings:
         skip_broken: leave broken files to the frames that need them instead of refusing the folder.
         own_labels: every agent's labels are its own list, where the format also has lists for all agents together.
         camera_labels: whether lists of what cameras see are wanted.
+        labels: whether there is any ground truth; otherwise no list of objects is opened.
         published: reproduce published behaviour, defects included.
         timing: how old the observations of the other agents are; None = not at all.
         pose_only: a late agent has an old pose but current sensor data, as published by GenComm (spec data.md, Q9).
@@ -72,6 +80,7 @@ class ReaderSettings:
     skip_broken: bool = False
     own_labels: bool = False
     camera_labels: bool = False
+    labels: bool = True
     published: bool = True
     timing: Timing | None = None
     pose_only: bool = False

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.data.draws import Draws
-from opencood.data.frame import Agent, Camera, Frame, Objects, PointSource
+from opencood.data.frame import NOTHING, Agent, Camera, Frame, Objects, PointSource
 from opencood.data.pcd import read_points
 from opencood.data.perturb.timing import ON_TIME, Age
 from opencood.data.readers import dairv2x_metadata as metadata
@@ -180,10 +180,12 @@ class DairV2XReader:
 
     def _objects(self, pair: Pair, side: str, pose: NDArray[np.float64], for_camera: bool) -> Objects:
         """What a side lists; lists for both sides together hang on the vehicle."""
+        if not self.settings.labels:
+            return NOTHING
         if self.settings.own_labels:
             return metadata.own_objects(self._own_labels(pair, side, for_camera), pose)
         if side == _INFRASTRUCTURE:
-            return metadata.NOTHING
+            return NOTHING
         kind = "label_world_backup" if for_camera else "label_world"
         return metadata.common_objects(self._folder / "cooperative" / kind / f"{pair.stamp}.json")
 

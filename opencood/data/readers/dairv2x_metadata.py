@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.data import files
-from opencood.data.frame import Objects
+from opencood.data.frame import NOTHING, Objects
 from opencood.data.stamps import Recording
 from opencood.errors import DataError
 from opencood.geometry.boxes import boxes_to_corners_3d
 from opencood.geometry.poses import transform_points, x_to_world
 
-NOTHING = Objects(np.zeros(0, np.int64), np.zeros((0, 8, 3)))
 _KEPT_TYPES = frozenset({"car", "van", "truck", "bus"})
 _SIZES, _PLACE = ("h", "w", "l"), ("x", "y", "z")
 

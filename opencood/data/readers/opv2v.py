@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opencood.config.tree import given
 from opencood.data import files
 from opencood.data.draws import Draws
 from opencood.data.files import Entry
@@ -18,6 +20,13 @@ from opencood.data.index import Index, Moment, entries_of, folders_of, list_trac
 from opencood.data.pcd import read_points
 from opencood.data.plan import AgentRead, FramePlan, Plan, make_plan
 from opencood.data.readers.base import OPV2V, Conventions, ReaderSettings
+from opencood.data.readers.opv2v_files import (
+    additional_files,
+    beside,
+    channel_file,
+    channel_file_plus,
+    lower_resolution_tree,
+)
 from opencood.data.readers.opv2v_metadata import OPV2V as OPV2V_DIALECT
 from opencood.data.readers.opv2v_metadata import Dialect, parse_metadata
 from opencood.errors import DataError
@@ -29,8 +38,6 @@ log = logging.getLogger(__name__)
 _AGENT = re.compile(r"-?\d+$")
 _EXCLUDED_STAMPS = {("2021_08_20_21_10_24", "000265")}  # a broken frame of the published set
 _OTHER_FILES = ("additional", "camera_gt")  # words in the names of YAML files that are no metadata
-_TREE, _LOWER_RESOLUTION_TREE = "OPV2V", "OPV2V_Hetero"
-_SPLITS = ("train", "validate", "test")
 # OpenCV camera axes (x right, y down, z forward) in the CARLA axes of a camera pose.
 _OPENCV_AXES = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], np.float64)
 
@@ -46,6 +53,9 @@ class OPV2VReader:
 
     def __init__(self, settings: ReaderSettings) -> None:
         self.settings = settings
+        if not settings.labels:
+            self.dialect = self.dialect.unlabelled()
+        self._endings = tuple(str(ending) for ending in given(settings.hypes, "add_data_extension") or ())
         self.index = self._open()
         self._plan = Plan([])
 
@@ -96,13 +106,23 @@ class OPV2VReader:
                 additional_files(beside(folder / read.stamp, "_bev_visibility.png")),
                 believed.lidar_pose if settings.pose_only else current.lidar_pose,
             ),
+            extras={ending: additional_files(beside(folder / read.stamp, f"_{ending}")) for ending in self._endings},
             roadside=is_roadside(read.agent),
             delay=read.delay,
+            speed=believed.speed,
+            ego_pose_then=self._ego_pose(plan, read.late_stamp) if read.delay else None,
         )
+
+    def _ego_pose(self, plan: FramePlan, stamp: str) -> NDArray[np.float64] | None:
+        """(6,) pose of the ego of a frame at another stamp."""
+        row = self.index.tree[plan.scenario][plan.reads[0].agent].row(stamp)
+        return None if row is None else self.index.moment(row).lidar_pose
 
     def _lidar(self, stem: Path, channels: int | None) -> PointSource:
         """The cloud beside a metadata file."""
-        return PointSource(channel_file(beside(stem, ".pcd"), channels), read_points)
+        plus = "plus" in str((given(self.settings.hypes, "heter") or {}).get("assignment_path"))
+        file = channel_file_plus if plus else channel_file
+        return PointSource(file(beside(stem, ".pcd"), channels), read_points)
 
     def _objects(self, believed: Moment, current: Moment) -> Objects:
         """What a perhaps late agent contributes to the ground truth: its list of the ego's moment."""
@@ -148,11 +168,13 @@ class OPV2VReader:
         roster = self.settings.roster
         unlisted = [name for name in index.tree if roster and not roster.listed(name)]
         if unlisted:
+            closed = roster is not None and roster.closed and len(unlisted) < len(index.tree)
             log.warning(
-                "heter.assignment_path misses %d of %d scenarios (first: %s); their agents get modalities in turn.",
+                "heter.assignment_path misses %d of %d scenarios (first: %s); %s.",
                 len(unlisted),
                 len(index.tree),
                 unlisted[0],
+                "they are left out" if closed else "their agents get modalities in turn",
             )
 
     def _complain(self, message: str) -> None:
@@ -160,39 +182,6 @@ class OPV2VReader:
         if not self.settings.skip_broken:
             raise DataError(f"{sentence} Repair it, or set 'on_bad_frame: skip' to leave such frames out.")
         log.warning("%s Left out (on_bad_frame: skip).", sentence)
-
-
-def channel_file(path: Path, channels: int | None) -> Path:
-    """Return the file of a sweep with fewer channels (16 or 32), else the path itself (spec data.md, section 2.2)."""
-    if channels not in (16, 32):
-        return path
-    return lower_resolution_tree(path.with_name(f"{path.stem}_{channels}{path.suffix}"))
-
-
-def lower_resolution_tree(path: Path) -> Path:
-    """Return the twin of a path in the OPV2V-H tree; a path outside a folder OPV2V keeps its folder."""
-    folders = list(path.parts[:-1])
-    named = [position for position, name in enumerate(folders) if name == _TREE]
-    similar = [position for position, name in enumerate(folders) if _TREE in name]
-    if not similar:
-        return path
-    place = (named or similar)[-1]
-    folders[place] = folders[place].replace(_TREE, _LOWER_RESOLUTION_TREE)
-    return Path(*folders, path.name)
-
-
-def additional_files(path: Path) -> tuple[Path, ...]:
-    """Return where an additional file may lie: beside the frame, or in the tree ``additional/<split>``."""
-    parts = list(path.parts)
-    for position in range(len(parts) - 2, -1, -1):
-        if parts[position] in _SPLITS:
-            return path, Path(*parts[:position], "additional", *parts[position:])
-    return (path,)
-
-
-def beside(stem: Path, ending: str) -> Path:
-    """Return the file of a frame with an ending such as ``_camera0.png``."""
-    return stem.with_name(stem.name + ending)
 
 
 def _cameras(moment: Moment, stem: Path) -> tuple[Camera, ...]:

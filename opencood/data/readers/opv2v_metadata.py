@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,18 @@ class Dialect:
         class_of: class of an entry of ``vehicles``, counted from 1; 0 leaves it out.
         id_of: id of an object, given its name, its entry and the agent that lists it.
         boxes_in_lidar: whether boxes are written in the agent's LiDAR frame; None = where the pose is a matrix.
+        labels: whether objects are read; otherwise ``vehicles`` may be missing.
     """
 
     name: str = "opv2v"
     class_of: Callable[[Entry], int] = _vehicle
     id_of: Callable[[int, Entry, str], int] = _own_name
     boxes_in_lidar: bool | None = False
+    labels: bool = True
+
+    def unlabelled(self) -> Dialect:
+        """The same without objects."""
+        return replace(self, name=f"{self.name} unlabelled", labels=False)
 
 
 OPV2V = Dialect()
@@ -90,7 +96,7 @@ def _load(content: bytes) -> Any:
 
 
 def _moment(document: Entry, dialect: Dialect, agent: str) -> Moment:
-    listed = _map(document["vehicles"] or {}, "vehicles")
+    listed = _map(document["vehicles"] or {}, "vehicles") if dialect.labels else {}
     vehicles = {name: _map(entry, f"vehicles.{name}") for name, entry in listed.items()}
     classes = {name: label for name, entry in vehicles.items() if (label := dialect.class_of(entry))}
     ids = [dialect.id_of(_object_id(name), vehicles[name], agent) for name in classes]
@@ -109,6 +115,7 @@ def _moment(document: Entry, dialect: Dialect, agent: str) -> Moment:
         camera_intrinsics=_stacked(
             [_numbers(c["intrinsic"], (3, 3), f"camera{k}.intrinsic") for k, c in cameras], (3, 3)
         ),
+        speed=float(_numbers(document.get("ego_speed", 0), (), "ego_speed")),
     )
 
 
@@ -143,7 +150,8 @@ def _numbers(value: Any, shape: tuple[int, ...], key: str) -> NDArray[np.float64
     except (TypeError, ValueError):
         numbers = np.zeros(0)
     if numbers.shape != shape or not np.isfinite(numbers).all():
-        raise ValueError(f"'{key}' must be {' x '.join(map(str, shape))} finite numbers, found {value!r}"[:200])
+        wanted = " x ".join(map(str, shape)) + " finite numbers" if shape else "a finite number"
+        raise ValueError(f"'{key}' must be {wanted}, found {value!r}"[:200])
     return numbers
 
 

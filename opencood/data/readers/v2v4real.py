@@ -31,7 +31,11 @@ class V2V4RealReader(OPV2VReader):
     in the LiDAR frame where poses are matrices, and in the world otherwise or with ``isSim``.
     """
 
-    conventions: ClassVar[Conventions] = Conventions(default_comm_range=math.inf)
+    conventions: ClassVar[Conventions] = Conventions(
+        default_comm_range=math.inf,
+        default_max_cav=2,
+        default_gt_range=(-100, -40, -5, 100, 40, 3),
+    )
 
     def __init__(self, settings: ReaderSettings) -> None:
         named = "world" if settings.hypes.get("isSim") else settings.hypes.get("box_frame")

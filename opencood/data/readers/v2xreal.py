@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from opencood.config.flavor import flavor_of
+from opencood.config.flavor import flavor_of, quirk
 from opencood.data import files
 from opencood.data.draws import Draws
 from opencood.data.frame import PointSource, is_roadside
@@ -44,7 +44,12 @@ def class_of_entry(entry: Mapping[str, Any]) -> int:
 class V2XRealReader(OPV2VReader):
     """Frames of a folder ``<scenario>/<agent>/<stamp>.{yaml,bin}``; in testing ``dataset_mode`` chooses the agents."""
 
-    conventions: ClassVar[Conventions] = Conventions(label_margin=0.0, label_corners=2)
+    conventions: ClassVar[Conventions] = Conventions(
+        label_margin=0.0,
+        label_corners=2,
+        default_max_cav=4,
+        default_gt_range=(-100, -40, -15, 100, 40, 15),
+    )
     dialect = Dialect("v2xreal", class_of=class_of_entry)
 
     def __init__(self, settings: ReaderSettings) -> None:
@@ -53,6 +58,9 @@ class V2XRealReader(OPV2VReader):
             raise ConfigError(
                 f"dataset_mode: '{self._mode}' is none of {', '.join(_MODES)}.{nearest(self._mode, _MODES)}"
             )
+        asked = (settings.hypes.get("train_params") or {}).get("random_ego")
+        usual = quirk(settings.hypes, "default_random_ego")
+        self._random_ego = settings.train and bool(usual if asked is None else asked)
         super().__init__(settings)
 
     def replan(self, draws: Draws, with_modalities: bool = True) -> None:
@@ -69,12 +77,12 @@ class V2XRealReader(OPV2VReader):
             )
 
     def _arranged(self, scenario: str, ids: list[str]) -> list[str]:
-        """Testing: the agents of the mode in its order. Training: all agents, any of which may be ego."""
-        if self.settings.train:
+        """The agents of the mode in its order; training with ``random_ego``: all agents, any of which may be ego."""
+        if self._random_ego:
             return ids
-        if _VEHICLES_ONLY_DAY in scenario and self._mode != "v2v":
+        if _VEHICLES_ONLY_DAY in scenario and self._mode != "v2v" and not self.settings.train:
             return []
-        return [name for roadside in _MODES[self._mode] for name in ids if is_roadside(name) is roadside]
+        return [name for roadside in _MODES[self._mode] for name in sorted(ids) if is_roadside(name) is roadside]
 
     def _lidar(self, stem: Path, channels: int | None) -> PointSource:
         without_intensity = flavor_of(self.settings.hypes) == "coopre"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opencood.data.cuboids import cuboid_corners
 from opencood.data.draws import Draws
-from opencood.data.frame import Agent, Frame, Objects, PointSource
+from opencood.data.frame import NOTHING, Agent, Frame, Objects, PointSource
 from opencood.data.pcd import read_bin
 from opencood.data.perturb.timing import ON_TIME, Age
 from opencood.data.pictures import first_existing
@@ -92,7 +92,7 @@ class V2XSimReader:
             id=str(number),
             lidar_pose=believed,
             lidar_pose_clean=self._pose(index, number) if self.settings.pose_only else pose,
-            objects=_objects(self._infos[index][f"labels_{number}"]),
+            objects=_objects(self._infos[index][f"labels_{number}"]) if self.settings.labels else NOTHING,
             lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), read_sweep),
             modality=_MODALITY if self.settings.roster is not None else None,
             delay=index - late,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from opencood.config.flavor import flavor_of
 from opencood.data import collate
 from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
@@ -62,7 +63,7 @@ class SampleMaker(ABC):
 
     def _batch(self, entries: Sequence[Entry], train: bool, draws: Draws) -> dict[str, Any]:
         batch = self.join(entries, draws)
-        batch["anchor_box"] = torch.from_numpy(self.settings.postprocessor.anchors())
+        batch["anchor_box"] = anchors_of(self.settings)
         batch["object_ids"] = entries[0]["object_ids"]
         if all("origin_lidar" in entry for entry in entries):
             batch["origin_lidar"] = collate.raw_clouds(entries, draws)
@@ -71,10 +72,16 @@ class SampleMaker(ABC):
                 batch[key] = torch.from_numpy(entries[0][key]) if key in entries[0] else collate.identity()
             for key in ("sample_idx", "cav_id_list"):
                 batch[key] = entries[0][key]
+            if self.settings.several_classes:
+                batch["num_anchors_per_location"] = [anchors.shape[2] for anchors in batch["anchor_box"]]
+            elif flavor_of(self.settings.hypes) in ("gencomm", "stamp"):
+                batch["num_anchors_per_location"] = None
         return batch
 
     def boxes_of(self, agent: Agent, reference: Any) -> BoxSet:
         """Boxes of the agent's objects in the frame of a reference pose (6,)."""
+        if not self.settings.labels:
+            return BoxSet.nothing()
         return self.rule.boxes(agent, reference, self.inputs.label_type(agent))
 
     def merged(self, sets: Sequence[BoxSet]) -> BoxSet:
@@ -87,6 +94,12 @@ class SampleMaker(ABC):
         """What names the sample."""
         names = [int(name) for name in ids] if self.settings.conventions.integer_ids else list(ids)
         return {"sample_idx": frame.index, "cav_id_list": names}
+
+
+def anchors_of(settings: SampleSettings) -> torch.Tensor | list[torch.Tensor]:
+    """Anchors (H, W, K, 7); of several classes a list of them, in the order of the classes."""
+    anchors = torch.from_numpy(settings.postprocessor.anchors())
+    return list(anchors) if settings.several_classes else anchors
 
 
 def merge_parts(entries: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -13,12 +13,19 @@ from numpy.typing import NDArray
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
 from opencood.data.images import ImageAugmentation, build_image_augmentation, camera_inputs, image_planes
+from opencood.data.samples.sensors import (
+    CAMERA,
+    LIDAR,
+    LidarCameraInput,
+    build_preprocessor,
+    input_source,
+    sensors_of,
+)
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError, DataError
-from opencood.registry import REGISTRY
+from opencood.geometry.points import points_in_range
 
 Part = dict[str, Any]
-LIDAR, CAMERA = "lidar", "camera"
 
 
 class SensorInput(Protocol):
@@ -35,7 +42,7 @@ class SensorInput(Protocol):
     def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Mapping[str, Any]:
         """The input of one agent."""
 
-    def collate(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def collate(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The inputs of several agents, joined."""
 
 
@@ -84,6 +91,7 @@ class Inputs:
         by_modality: inputs of each modality; the key None stands for all agents of homogeneous data.
         label_types: which labels agents of a modality contribute.
         read_all_clouds: clouds are read even where no encoder wants them (to draw them).
+        crop_range: points outside are not encoded.
     """
 
     def __init__(
@@ -91,7 +99,9 @@ class Inputs:
         by_modality: Mapping[str | None, Sequence[SensorInput]],
         label_types: Mapping[str | None, str],
         read_all_clouds: bool,
+        crop_range: Sequence[float] | None = None,
     ) -> None:
+        self._crop_range = crop_range
         self._by_modality = by_modality
         self._label_types = label_types
         self._read_all_clouds = read_all_clouds
@@ -118,6 +128,11 @@ class Inputs:
         """All kinds of labels that agents contribute."""
         return frozenset(self._label_types.values())
 
+    @property
+    def with_cameras(self) -> bool:
+        """Whether some agent needs pictures."""
+        return any(isinstance(sensor, CameraInput | LidarCameraInput) for sensor in self._by_key.values())
+
     def lidar_inputs(self) -> dict[str, LidarInput]:
         """The LiDAR inputs by batch key."""
         return {key: sensor for key, sensor in self._by_key.items() if isinstance(sensor, LidarInput)}
@@ -139,9 +154,11 @@ class Inputs:
     def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Part:
         """All inputs of one agent by batch key; ``points`` (N, 4) are None where the cloud was not wanted."""
         sensors = self._by_modality[self._modality(agent)]
+        if points is not None and self._crop_range is not None:
+            points = points_in_range(points, self._crop_range)
         return {sensor.key: sensor.encode(agent, points, draws) for sensor in sensors}
 
-    def collate(self, parts: Sequence[Part]) -> dict[str, dict[str, torch.Tensor]]:
+    def collate(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
         """Join the inputs of all agents of a batch; a key that no agent has is absent."""
         keys = dict.fromkeys(key for part in parts for key in part)
         return {key: self._by_key[key].collate([part[key] for part in parts if key in part]) for key in keys}
@@ -157,7 +174,7 @@ def homogeneous_inputs(settings: SampleSettings) -> Inputs:
     sensors: list[SensorInput] = []
     if LIDAR in source:
         sensors.append(
-            LidarInput("processed_lidar", _preprocessor(settings.hypes["preprocess"], "preprocess", settings))
+            LidarInput("processed_lidar", build_preprocessor(settings.hypes["preprocess"], "preprocess", settings))
         )
     if CAMERA in source:
         conf = (settings.hypes["fusion"].get("args") or {}).get("data_aug_conf")
@@ -165,13 +182,14 @@ def homogeneous_inputs(settings: SampleSettings) -> Inputs:
         if not isinstance(conf, Mapping):  # null and the text None mean that it is not used
             raise ConfigError(f"{where}: missing although input_source has a camera.")
         sensors.append(_camera_input("image_inputs", conf, where, settings))
-    return Inputs({None: sensors}, {None: settings.label_type}, settings.visualize)
+    return Inputs({None: sensors}, {None: settings.label_type}, settings.visualize, settings.crop_range)
 
 
-def heterogeneous_inputs(settings: SampleSettings, label_by_sensor: bool = True) -> Inputs:
+def heterogeneous_inputs(settings: SampleSettings, label_by_sensor: bool = True, also: str | None = None) -> Inputs:
     """Every agent has the sensors of its modality in ``heter.modality_setting``.
 
     Args:
+        also: every agent is encoded a second time, as if it were of this modality (STAMP's protocol).
         label_by_sensor: camera agents contribute what they see (unless all are drawn with LiDAR labels for evaluation);
             otherwise ``label_type`` holds for all.
 
@@ -181,12 +199,13 @@ def heterogeneous_inputs(settings: SampleSettings, label_by_sensor: bool = True)
     by_modality: dict[str | None, list[SensorInput]] = {}
     label_types: dict[str | None, str] = {}
     lidar_for_all = settings.visualize and settings.quirk("visualize_lidar_labels")
-    for name, setting in settings.hypes["heter"]["modality_setting"].items():
-        where = f"heter.modality_setting.{name}"
-        by_modality[name] = [_heterogeneous_input(name, setting, where, settings)]
-        by_sensor = LIDAR if lidar_for_all else setting["sensor_type"]
+    modalities = settings.hypes["heter"]["modality_setting"]
+    sensors = {name: modality_input(name, setting, settings) for name, setting in modalities.items()}
+    for name, setting in modalities.items():
+        by_modality[name] = [sensors[one] for one in dict.fromkeys((name, also or name))]
+        by_sensor = LIDAR if lidar_for_all or LIDAR in sensors_of(setting) else CAMERA
         label_types[name] = by_sensor if label_by_sensor else settings.label_type
-    return Inputs(by_modality, label_types, settings.visualize)
+    return Inputs(by_modality, label_types, settings.visualize, settings.crop_range)
 
 
 def check_points(parts: Sequence[Part], label: str, limits: Sequence[float]) -> None:
@@ -200,20 +219,27 @@ def check_points(parts: Sequence[Part], label: str, limits: Sequence[float]) -> 
         raise DataError(f"{label}: no point of any agent lies in the range {list(limits)}; check clouds and ranges.")
 
 
-def input_source(hypes: Mapping[str, Any]) -> frozenset[str]:
-    """What is read from disk: some of ``lidar``, ``camera``, ``depth``."""
-    return frozenset(hypes.get("input_source", [LIDAR]))
+def modality_input(name: str, setting: Mapping[str, Any], settings: SampleSettings) -> SensorInput:
+    """What an agent of a modality is encoded from, under the key ``inputs_<name>``.
 
+    Raises:
+        ConfigError: the sensor is unknown, or what it needs is missing.
+    """
+    key, sensors, where = f"inputs_{name}", sensors_of(setting), f"heter.modality_setting.{name}"
+    needed = {LIDAR: "preprocess", CAMERA: "data_aug_conf"}
+    if not sensors or any(needed[sensor] not in setting for sensor in sensors):
+        raise ConfigError(
+            f"{where}: expected sensor_type lidar with preprocess, camera with data_aug_conf, or lidar&camera with "
+            f"both; found {setting.get('sensor_type')!r}."
+        )
 
-def _heterogeneous_input(name: str, setting: Mapping[str, Any], where: str, settings: SampleSettings) -> SensorInput:
-    key, sensor = f"inputs_{name}", setting.get("sensor_type")
-    if sensor == LIDAR and "preprocess" in setting:
-        return LidarInput(key, _preprocessor(setting["preprocess"], f"{where}.preprocess", settings))
-    if sensor == CAMERA and "data_aug_conf" in setting:
+    def pictures() -> CameraInput:
         return _camera_input(key, setting["data_aug_conf"], f"{where}.data_aug_conf", settings)
-    raise ConfigError(
-        f"{where}: expected sensor_type lidar with preprocess, or camera with data_aug_conf; found {sensor!r}."
-    )
+
+    if LIDAR not in sensors:
+        return pictures()
+    lidar = LidarInput(key, build_preprocessor(setting["preprocess"], f"{where}.preprocess", settings))
+    return LidarCameraInput(key, lidar, pictures()) if CAMERA in sensors else lidar
 
 
 def _camera_input(key: str, conf: Mapping[str, Any], where: str, settings: SampleSettings) -> CameraInput:
@@ -222,13 +248,3 @@ def _camera_input(key: str, conf: Mapping[str, Any], where: str, settings: Sampl
     # Published files list four cameras also where a data set has fewer.
     present = augmentation.cameras[: settings.conventions.cameras]
     return CameraInput(key, replace(augmentation, cameras=present), depth, settings.train)
-
-
-def _preprocessor(section: Mapping[str, Any], where: str, settings: SampleSettings) -> Any:
-    missing = [key for key in ("core_method", "args", "cav_lidar_range") if key not in section]
-    if missing:
-        raise ConfigError(f"{where}: missing {', '.join(missing)}.")
-    context = {"cav_lidar_range": section["cav_lidar_range"], "train": settings.train}
-    if "geometry_param" in section:
-        context["geometry_param"] = section["geometry_param"]
-    return REGISTRY.build("preprocessor", section["core_method"], section["args"], where=f"{where}.args", **context)

@@ -11,19 +11,23 @@ import torch
 from numpy.typing import NDArray
 
 from opencood.config.flavor import flavor_of
+from opencood.config.tree import given
 from opencood.data import collate
 from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
 from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
+from opencood.data.samples.by_modality import protocol_of
 from opencood.data.samples.inputs import Inputs, Part, check_points, heterogeneous_inputs, homogeneous_inputs
-from opencood.data.samples.labels import foreground_entry, label_entry
+from opencood.data.samples.labels import BoxSet, foreground_entry, label_entry
 from opencood.data.samples.scene import Scene, gather, own_cloud, projected
 from opencood.data.samples.settings import SampleSettings
 from opencood.geometry.points import points_in_range
-from opencood.registry import register
+from opencood.registry import REGISTRY, register
 
 # GenComm's names of the same samples with several classes, which the post-processor tells by itself.
 _MULTI_CLASS = ("intermediateheterv2xreal", "intermediatev2xrealheter")
+# Repositories whose batches tell how every agent moves and how late it is.
+_TELLS_MOTION = ("opencood", "coopre", "v2xreal", "v2v4real")
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,13 @@ class Intermediate(SampleMaker):
         super().__init__(settings, inputs)
         self.single_labels = single_labels
         self.fused_agents = fused_agents
-        self.distils = bool(settings.hypes.get("kd_flag"))
+        self.distils = bool(given(settings.hypes, "kd_flag"))
         if self.distils:
             inputs.need_lidar("kd_flag")
-        self.foreground = flavor_of(settings.hypes) == "codealign"
+        self.tells_motion = not inputs.heterogeneous and flavor_of(settings.hypes) in _TELLS_MOTION
+        fusion_args = settings.hypes["fusion"].get("args") or {}
+        self.past_ego = self.tells_motion and not fusion_args.get("cur_ego_pose_flag", True)
+        self.foreground = settings.labels and flavor_of(settings.hypes) == "codealign"
 
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
         """Return the sample of a frame, or None when no agent has a known modality."""
@@ -71,13 +78,13 @@ class Intermediate(SampleMaker):
         if scene is None:
             return None
         agents = (self.rule.looked_up(agent, self.inputs.label_type(agent)) for agent in scene.agents)
-        scene = replace(scene, agents=tuple(agents))
+        scene = replace(scene, agents=tuple(agents), past_ego=self.past_ego)
         fused = scene.agents[: self.fused_agents]
         contributions = [self._contribution(agent, scene, draws) for agent in fused]
         parts = [contribution.part for contribution in contributions]
         check_points(parts, frame.label, settings.point_range)
         truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
-        entry = self.facts(frame, scene.ids) | label_entry(truth, settings)
+        entry = self.facts(frame, scene.ids) | self.labelled(truth, len(fused))
         entry |= {
             "parts": parts,
             "agents": len(fused),
@@ -87,10 +94,22 @@ class Intermediate(SampleMaker):
             "pairwise_t_matrix": scene.pairwise(settings.max_cav, settings.proj_first),
             "single": [contribution.single for contribution in contributions],
         }
-        if self.foreground:
-            entry |= foreground_entry(truth, settings)
         self._add_clouds(entry, contributions)
+        self._complete(entry, scene, truth)
         return {EGO: entry}
+
+    def labelled(self, found: BoxSet, agents: int) -> Entry:
+        """The labels of objects that so many agents look for."""
+        return label_entry(found, self.settings)
+
+    def _complete(self, entry: Entry, scene: Scene, truth: BoxSet) -> None:
+        """What is made of the whole scene besides."""
+        if self.tells_motion:
+            entry |= scene.motion(self.settings.max_cav)
+        if self.foreground:
+            entry |= foreground_entry(truth, self.settings)
+        if self.fused_agents is not None and flavor_of(self.settings.hypes) == "codealign":
+            entry |= scene.transforms()
 
     def join(self, entries: Sequence[Entry], draws: Draws) -> dict[str, Any]:
         """Return inputs, labels, poses and transforms; the first axis of single labels and poses is all agents."""
@@ -99,6 +118,8 @@ class Intermediate(SampleMaker):
         batch |= truth
         batch["record_len"] = torch.tensor([entry["agents"] for entry in entries])
         batch["pairwise_t_matrix"] = collate.stacked(entries, "pairwise_t_matrix")
+        if self.tells_motion:
+            batch |= {key: collate.stacked(entries, key) for key in ("prior_encoding", "spatial_correction_matrix")}
         batch["label_dict"] = self._labels(entries) | truth | _links(batch)
         for key in ("lidar_pose", "lidar_pose_clean"):
             batch[key] = collate.joined(entries, key)
@@ -134,11 +155,12 @@ class Intermediate(SampleMaker):
         single = self._single(agent) if self.single_labels else None
         return Contribution(part, cloud, in_ego, teacher, single)
 
+    def single_reference(self, agent: Agent) -> NDArray[np.float64]:
+        """Pose (6,) of the frame of single labels: the agent's, which published systems take noisy (data.md, Q5)."""
+        return agent.lidar_pose if self.settings.quirk("single_labels_noisy_pose") else agent.lidar_pose_clean
+
     def _single(self, agent: Agent) -> Entry:
-        """Labels in the agent's own frame, which published systems place by its noisy pose (spec data.md, Q5)."""
-        noisy = self.settings.quirk("single_labels_noisy_pose")
-        reference = agent.lidar_pose if noisy else agent.lidar_pose_clean
-        return label_entry(self.boxes_of(agent, reference), self.settings)
+        return self.labelled(self.boxes_of(agent, self.single_reference(agent)), 1)
 
     def _add_clouds(self, entry: Entry, contributions: Sequence[Contribution]) -> None:
         clouds = [one.in_ego[:, :3] for one in contributions if one.in_ego is not None]
@@ -182,7 +204,13 @@ def intermediate(settings: SampleSettings) -> Intermediate:
 
 @register("sample", "intermediateheter", "IntermediateheterFusionDataset", *_MULTI_CLASS)
 def intermediate_heterogeneous(settings: SampleSettings) -> Intermediate:
-    """Intermediate fusion of agents with different sensors and networks."""
+    """Intermediate fusion of agents with different sensors and networks.
+
+    ``fusion.stamp`` makes samples for STAMP's adapters where there is a protocol; STAMP's inference has none.
+    """
+    speaks = protocol_of(settings.hypes) in settings.hypes["heter"]["modality_setting"]
+    if speaks and settings.hypes["fusion"].get("stamp"):
+        return REGISTRY.get("sample", "intermediateheteradapter").target(settings)
     return Intermediate(settings, heterogeneous_inputs(settings), single_labels=True)
 
 

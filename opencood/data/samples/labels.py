@@ -36,6 +36,11 @@ class BoxSet:
     ids: NDArray[np.int64]
     boxes: NDArray[np.float64]
 
+    @classmethod
+    def nothing(cls) -> BoxSet:
+        """No object at all."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, 7)))
+
     def select(self, mask: NDArray[np.bool_]) -> BoxSet:
         """The objects of a mask (n,)."""
         return BoxSet(self.ids[mask], self.boxes[mask])
@@ -116,8 +121,8 @@ def label_rule(settings: SampleSettings, own_labels: bool) -> LabelRule:
         label_range = camera_range = _widened(settings.anchor_range, conventions.label_margin)
     fixed = conventions.camera_label_range
     return LabelRule(
-        label_range,
-        fixed or camera_range,
+        _cropped(label_range, settings.crop_range),
+        _cropped(fixed or camera_range, settings.crop_range),
         settings.order,
         by_visibility=fixed is None,
         planar=not settings.sizes_in_space,
@@ -125,6 +130,13 @@ def label_rule(settings: SampleSettings, own_labels: bool) -> LabelRule:
         classes=settings.several_classes,
         by_belief=own_labels and conventions.agent_frame_labels and settings.published,
     )
+
+
+def _cropped(limits: tuple[float, ...], crop: tuple[float, ...] | None) -> tuple[float, ...]:
+    """What a range has in common with another."""
+    if crop is None:
+        return limits
+    return (*map(max, limits[:3], crop[:3]), *map(min, limits[3:], crop[3:]))
 
 
 def _widened(limits: tuple[float, ...], metres: float) -> tuple[float, ...]:
@@ -178,7 +190,7 @@ def merged_by_overlap(sets: Sequence[BoxSet], order: str) -> BoxSet:
     The ids become 0, 1, ...
     """
     boxes = sets[0].boxes
-    for one in sets[1:]:
+    for one in [one for one in sets[1:] if len(one.ids)]:
         overlap = bev_iou(boxes_to_corners_3d(one.boxes, order), boxes_to_corners_3d(boxes, order))
         boxes = np.concatenate([boxes, one.boxes[(overlap <= np.float32(SAME_OBJECT_IOU)).all(axis=1)]])
     return BoxSet(np.arange(len(boxes)), boxes)
@@ -195,7 +207,12 @@ def foreground_entry(found: BoxSet, settings: SampleSettings) -> dict[str, Any]:
 
 
 def label_entry(found: BoxSet, settings: SampleSettings) -> dict[str, Any]:
-    """Padded boxes, their ids and the targets of one box set: the label part of a sample entry."""
+    """Padded boxes, their ids and the targets of one box set: the label part of a sample entry.
+
+    Without ground truth (``labels: false``) only the empty list of ids.
+    """
+    if not settings.labels:
+        return {"object_ids": []}
     boxes, mask = found.padded(settings.max_num)
     return {
         "object_bbx_center": boxes,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from opencood.config.flavor import flavor_of, parity_of, quirk
+from opencood.config.tree import given
 from opencood.data.augment import WorldAugmentation, build_augmentation
 from opencood.data.readers.base import OPV2V, Conventions
+from opencood.data.samples.by_modality import sections_of_ego
 from opencood.errors import ConfigError
 from opencood.registry import REGISTRY
 
@@ -35,6 +37,8 @@ class SampleSettings:
         supervise_single: labels of each agent alone are wanted.
         postprocessor: makes anchors and targets.
         augmentation: applied by early and late training samples.
+        crop_range: points, in the frame they are encoded in, and boxes outside are left out; None = as the grid says.
+        labels: whether there is any ground truth; without it batches have no boxes and no targets (pretraining).
         conventions: how labels and names of the data set are to be read.
     """
 
@@ -54,6 +58,8 @@ class SampleSettings:
     postprocessor: Any
     augmentation: WorldAugmentation
     conventions: Conventions = OPV2V
+    labels: bool = True
+    crop_range: tuple[float, ...] | None = None
 
     def quirk(self, name: str) -> Any:
         """Value of a quirk switch for this configuration."""
@@ -86,16 +92,19 @@ def read_settings(
     Raises:
         ConfigError: a section or key is missing or has no legal value.
     """
+    hypes = sections_of_ego(hypes)
     postprocess, preprocess = _section(hypes, "postprocess"), _section(hypes, "preprocess")
     anchor_range = _range(
         _section(postprocess, "anchor_args", "postprocess"), "cav_lidar_range", "postprocess.anchor_args"
     )
+    if given(postprocess, "gt_range") is None and conventions.default_gt_range is not None:
+        postprocess = {**postprocess, "gt_range": conventions.default_gt_range}
     label_type = hypes.get("label_type", "lidar")
     if label_type not in _LABEL_TYPES:
         raise ConfigError(f"label_type: '{label_type}' is none of {', '.join(_LABEL_TYPES)}.")
-    if hypes.get("box_align"):
+    if given(hypes, "box_align"):
         raise ConfigError("box_align: pose correction from stored boxes is not available yet; remove the section.")
-    fusion = _section(hypes, "fusion")
+    fusion_args = _section(hypes, "fusion").get("args") or {}
     usual_range = conventions.default_comm_range or quirk(hypes, "default_comm_range")
     model_args = (hypes.get("model") or {}).get("args") or {}
     return SampleSettings(
@@ -103,14 +112,14 @@ def read_settings(
         train=train,
         visualize=visualize,
         comm_range=float(hypes.get("comm_range", usual_range)),
-        max_cav=max_cav_of(hypes),
+        max_cav=max_cav_of(hypes, train, conventions),
         max_num=int(_needed(postprocess, "max_num", "postprocess")),
         order=str(_needed(postprocess, "order", "postprocess")),
         label_type=label_type,
         label_range=anchor_range if train else _range(postprocess, "gt_range", "postprocess"),
         anchor_range=anchor_range,
         point_range=_range(preprocess, "cav_lidar_range", "preprocess"),
-        proj_first=bool((fusion.get("args") or {}).get("proj_first", False)),
+        proj_first=bool(fusion_args.get("proj_first", quirk(hypes, "default_proj_first"))),
         supervise_single=bool(model_args.get("supervise_single", False)),
         postprocessor=REGISTRY.build(
             "postprocessor",
@@ -119,14 +128,21 @@ def read_settings(
             where="postprocess",
             train=train,
         ),
-        augmentation=build_augmentation(hypes.get("data_augment") if train else None),
+        augmentation=build_augmentation(given(hypes, "data_augment") if train else None),
         conventions=conventions,
+        labels=bool(hypes.get("labels", True)),
+        crop_range=None if given(hypes, "crop_range") is None else _range(hypes, "crop_range", ""),
     )
 
 
-def max_cav_of(hypes: Mapping[str, Any]) -> int:
+def max_cav_of(hypes: Mapping[str, Any], train: bool = True, conventions: Conventions = OPV2V) -> int:
     """Largest number of agents in a sample."""
-    return int((hypes.get("train_params") or {}).get("max_cav", quirk(hypes, "default_max_cav")))
+    assigned = given(given(hypes, "heter") or {}, "assignment_path") is not None
+    forced = quirk(hypes, "test_max_cav") if assigned and not train else None
+    if forced is not None:
+        return int(forced)
+    usual = conventions.default_max_cav or quirk(hypes, "default_max_cav")
+    return int((hypes.get("train_params") or {}).get("max_cav", usual))
 
 
 def _needed(section: Mapping[str, Any], key: str, where: str) -> Any:
@@ -145,7 +161,6 @@ def _section(hypes: Mapping[str, Any], name: str, parent: str = "") -> Mapping[s
 def _range(section: Mapping[str, Any], key: str, where: str) -> tuple[float, ...]:
     limits = tuple(float(value) for value in _needed(section, key, where))
     if len(limits) != 6 or any(low >= high for low, high in zip(limits[:3], limits[3:], strict=True)):
-        raise ConfigError(
-            f"{where}.{key}: expected [x0, y0, z0, x1, y1, z1] with x0 < x1 and so on, found {list(limits)}."
-        )
+        place = f"{where}.{key}" if where else key
+        raise ConfigError(f"{place}: expected [x0, y0, z0, x1, y1, z1] with x0 < x1 and so on, found {list(limits)}.")
     return limits

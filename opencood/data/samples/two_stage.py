@@ -31,7 +31,7 @@ class TwoStage(Intermediate):
             "stage2": collate.labels(entries, postprocessor) | links,
         }
         for key in ("label_dict_single", "object_bbx_center_single", "object_bbx_mask_single"):
-            del batch[key]
+            batch.pop(key, None)
         batch["origin_lidar_for_vsa"] = self._clouds_with_agent(entries)
         batch["proj_first"] = self.settings.proj_first
         return batch

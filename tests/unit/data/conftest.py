@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from opencood.config.loader import load_mapping
 
@@ -23,6 +24,11 @@ OBJECTS = {
     641: (106.0, 52.0, 0.7, 75.0),
 }
 STAMPS = ("000068", "000070")
+SIZE = (32, 24)
+PICTURES = {
+    "resize_lim": [0.5, 0.5], "final_dim": [12, 16], "rot_lim": [0, 0], "H": SIZE[1], "W": SIZE[0], "rand_flip": False,
+    "bot_pct_lim": [0, 0], "cams": ["camera0"], "Ncams": 1,
+}  # fmt: skip
 
 _VOXELS = {"voxel_size": [0.4, 0.4, 4], "max_points_per_voxel": 32, "max_voxel_train": 8000, "max_voxel_test": 9000}
 _PREPROCESS = {"core_method": "SpVoxelPreprocessor", "args": _VOXELS, "cav_lidar_range": RANGE}
@@ -107,6 +113,51 @@ def hypes() -> Callable[..., Any]:
                 "modality_setting": {"m1": {"sensor_type": "lidar", "core_method": "none", "preprocess": _PREPROCESS}},
             }
         return load_mapping(content | changes)
+
+    return make
+
+
+@pytest.fixture
+def pictured(folder: Callable[..., Path]) -> Path:
+    """A made data set whose agents have one camera with depth, and a drawn map."""
+    root = folder()
+    for file in root.glob("*/*/*.yaml"):
+        content = yaml.safe_load(file.read_text())
+        content["camera0"] = {
+            "cords": content["lidar_pose"],
+            "intrinsic": [[20.0, 0, 16], [0, 20, 12], [0, 0, 1]],
+            "extrinsic": np.eye(4).tolist(),
+        }
+        file.write_text(yaml.safe_dump(content))
+        for ending, mode, colour in (("camera0", "RGB", (200, 10, 5)), ("depth0", "L", 7)):
+            Image.new(mode, SIZE, colour).save(file.with_name(f"{file.stem}_{ending}.png"))
+        Image.new("RGB", (8, 8), (3, 2, 1)).save(file.with_name(f"{file.stem}_bev_dynamic.png"))
+        Image.new("L", (256, 256), 255).save(file.with_name(f"{file.stem}_bev_visibility.png"))
+    return root
+
+
+@pytest.fixture
+def stamp(pictured: Path, hypes: Callable[..., Any]) -> Callable[..., Any]:
+    """``stamp(...)``: m1 with points, m2 with pictures, and the protocol m0 with points of a coarser grid."""
+
+    def make(train_ego: str = "m1", **changes: Any) -> Any:
+        content = hypes(pictured, "intermediateheter", flavor="stamp", **changes)
+        content["fusion"]["core_method"] = "intermediateheteradapter"
+        m1 = content["heter"]["modality_setting"]["m1"] | {"postprocess": content["postprocess"]}
+        m0 = copy.deepcopy(m1)
+        m0["postprocess"]["anchor_args"] |= {"feature_stride": 4, "vw": 0.4, "vh": 0.4, "W": 64, "H": 64}
+        m2 = {
+            "sensor_type": "camera",
+            "core_method": "none",
+            "data_aug_conf": PICTURES,
+            "postprocess": m1["postprocess"],
+        }
+        content["heter"] |= {
+            "ego_modality": train_ego, "modality_setting": {"m0": m0, "m1": m1, "m2": m2},
+            "mapping_dict": {"m1": "m1", "m2": "m2"}, "cav_preference": {"m2": 1},
+        }  # fmt: skip
+        content["modality_assignment"] = {"2021_01_01_10_00_00": {"1045": "m1", "641": "m2"}}
+        return content
 
     return make
 

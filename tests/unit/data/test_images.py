@@ -115,5 +115,10 @@ def test_broken_pictures_are_named(pictures: Path) -> None:
         read_picture(pictures / "nowhere.png", "RGB")
     with pytest.raises(DataError, match="names camera1, the metadata file does not"):
         camera_inputs(agent_with(pictures, nothing(), 1), augmentation, depth=False, train=False, draws=Draws.keyed(0))
-    with pytest.raises(ConfigError, match="missing H, cams"):
-        build_image_augmentation({key: CONF[key] for key in CONF if key not in ("H", "cams")}, "data_aug_conf")
+    with pytest.raises(ConfigError, match="missing H"):
+        build_image_augmentation({key: CONF[key] for key in CONF if key != "H"}, "data_aug_conf")
+
+
+def test_cameras_that_no_one_lists_are_all_four() -> None:
+    unlisted = {key: CONF[key] for key in CONF if key not in ("cams", "Ncams")}
+    assert build_image_augmentation(unlisted, "data_aug_conf").cameras == (0, 1, 2, 3)

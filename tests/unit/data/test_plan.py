@@ -16,7 +16,9 @@ from opencood.data.index import Track
 from opencood.data.modality import Roster, build_roster, ego_modalities
 from opencood.data.plan import Plan, make_plan
 from opencood.data.readers.opv2v import additional_files, channel_file
+from opencood.data.samples.settings import max_cav_of
 from opencood.errors import ConfigError, DataError
+from opencood.registry import REGISTRY
 
 STAMPS = ("000001", "000002", "000003")
 
@@ -163,3 +165,11 @@ def test_additional_files_lie_in_their_own_tree() -> None:
     beside, tree_of_its_own = additional_files(Path("train/OPV2V/test/s/1/a.png"))
     assert beside == Path("train/OPV2V/test/s/1/a.png")
     assert tree_of_its_own == Path("train/OPV2V/additional/test/s/1/a.png")
+
+
+def test_how_many_agents_take_part_at_most_when_a_file_does_not_say() -> None:
+    numbers = [
+        max_cav_of({"flavor": flavor}, conventions=REGISTRY.get("reader", name).target.conventions)
+        for flavor, name in (("heal", "opv2v"), ("coopre", "opv2v"), ("gencomm", "v2xreal"), ("v2v4real", "v2v4real"))
+    ]
+    assert numbers == [5, 4, 4, 2]

@@ -104,6 +104,21 @@ def test_both_sides_of_the_pair_hit_the_same_cars(pair: Any) -> None:
         assert counted == [label[f"{side}_points"] for label in expected["cooperative_label"]]
 
 
+def test_own_labels_of_both_sides_meet_in_the_world(pair: Any) -> None:
+    """Almost every object that the roadside unit lists has one of the vehicle within two metres."""
+    expected = json.loads((PAIR / "expected.json").read_text())
+    folder = PAIR / "cooperative-vehicle-infrastructure"
+    files = ("vehicle-side/label/lidar/017314.json", "infrastructure-side/label/virtuallidar/001366.json")
+    centres = []
+    for agent, file in zip(pair.frame(0).agents, files, strict=True):
+        places = [
+            [float(entry["3d_location"][axis]) for axis in "xyz"] for entry in json.loads((folder / file).read_text())
+        ]
+        centres.append(transform_points(np.array(places), x_to_world(agent.lidar_pose)))
+    distances = np.linalg.norm(centres[1][:, None, :2] - centres[0][None, :, :2], axis=2).min(axis=1)
+    assert (distances < 2).sum() == expected["infra_labels_matched_to_vehicle_labels"]
+
+
 def test_every_object_holds_the_points_it_should(dataset: Any) -> None:
     expected = json.loads((FRAME / "expected.json").read_text())
     frame = dataset.frame(0)

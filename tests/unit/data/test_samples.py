@@ -31,6 +31,8 @@ METHODS = [
     "early",
     "late",
     "lateheter",
+    "intermediatepnpda",
+    "intermediateheterv2xreal",
 ]
 AUGMENT = [{"NAME": "random_world_flip", "ALONG_AXIS_LIST": ["x", "y"]}]
 NOISE = {"add_noise": True, "args": {"pos_std": 0.2, "rot_std": 0.2, "pos_mean": 0, "rot_mean": 0}}
@@ -284,7 +286,6 @@ def test_settings_that_are_missing_or_wrong_are_named(folder: Write, hypes: Hype
     for change, message in (
         ({"noise_setting": NOISE | {"add_async_noise": True}}, "async_args: missing although"),
         ({"box_align": {"train_result": "x"}}, "box_align"),
-        ({"heter": {"heter_group": [["m1"]]}}, "heter_group"),
     ):
         with pytest.raises(ConfigError, match=message):
             build_dataset(dict(content) | change, train=True)

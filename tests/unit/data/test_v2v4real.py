@@ -19,7 +19,6 @@ from opencood.geometry.poses import tfm_to_pose, x_to_world
 from tests.unit.data.conftest import cloud, pcd_bytes
 
 Hypes = Callable[..., Any]
-GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "coopre"
 POSES = {"0": [100.0, 50.0, 2.0, 1.0, 35.0, 0.5], "1": [104.0, 52.0, 2.0, 0.0, -140.0, 0.0]}
 BOX = {"location": [6.0, -2.0, -1.0], "center": [0.0, 0.0, 0.1], "angle": [0.0, -15.0, 0.0], "extent": [2.1, 0.9, 0.8]}
 
@@ -89,7 +88,7 @@ def test_six_numbers_go_with_boxes_in_the_world(v2v4real: Hypes, changes: Any, i
     frame = first(v2v4real(encode=lambda matrix: tfm_to_pose(matrix).tolist(), **changes))
     centre = frame.ego.objects.corners[0].mean(axis=0)
     assert np.allclose(centre, [6.0, -2.0, -0.9]) is in_world
-    with pytest.raises(ConfigError, match="box_frame: 'ego' is none of lidar, world"):
+    with pytest.raises(ConfigError, match="box_frame: .* lidar, world"):
         first(v2v4real(box_frame="ego"))
 
 
@@ -110,29 +109,3 @@ def test_the_range_of_communication_is_unlimited_unless_given(v2v4real: Hypes) -
     dataset = pickle.loads(pickle.dumps(build_dataset(content, train=False)))
     assert dataset[0]["ego"]["agents"] == 2, "also in a loader worker"
     assert build_dataset(content | {"comm_range": 70}, train=False)[0]["ego"]["agents"] == 1
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden cases are not here")
-@pytest.mark.parametrize("name", ["early", "intermediate_async"])
-def test_objects_are_those_of_the_published_loader(tmp_path: Path, hypes: Hypes, name: str) -> None:
-    """With a delay the published ground truth is displaced by one frame of the other vehicle's motion; fixed: not."""
-    place = GOLDEN / f"v2v4real_sample_{name}"
-    case, arrays = yaml.safe_load((place / "case.yaml").read_text()), np.load(place / "case.npz")
-    for file, document in case["frames"].items():
-        points = arrays[f"in/pcd/{file.removesuffix('.yaml')}"]
-        write(tmp_path / "data", file, document, np.pad(points, ((0, 0), (0, 1))).astype(np.float32))
-    content = hypes(tmp_path / "data", case["fusion"]["core_method"], flavor="v2v4real")
-    del content["comm_range"], content["fusion"]["dataset"]
-    content["wild_setting"] = case["wild_setting"]
-    content["postprocess"]["gt_range"] = case["gt_range"]
-    content["preprocess"]["cav_lidar_range"] = case["cav_lidar_range"]
-    dataset = build_dataset(content, train=False)
-    assert len(dataset) == arrays["out/length"]
-    frame, entry = dataset.frame(case["sample_index"]), dataset[case["sample_index"]]["ego"]
-    for agent in frame.agents:
-        relative = np.linalg.inv(x_to_world(frame.ego.lidar_pose)) @ x_to_world(agent.lidar_pose)
-        np.testing.assert_allclose(relative, arrays[f"out/base/{agent.id}/transformation_matrix"], atol=1e-9)
-        assert agent.delay == arrays[f"out/base/{agent.id}/time_delay"]
-    order = np.argsort(entry["object_ids"])
-    assert np.array(entry["object_ids"])[order].tolist() == arrays["out/ego/object_ids"].tolist()
-    np.testing.assert_allclose(entry["object_bbx_center"][order], arrays["out/ego/objects"], rtol=0, atol=1e-4)

@@ -1,8 +1,7 @@
-"""V2X-Real: four modes, three classes, raw clouds; and the numbers of the published loader where they are at hand."""
+"""V2X-Real: four modes, three classes, raw clouds. The numbers of the published loader are golden cases."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from opencood.config.loader import load_mapping
 from opencood.data.build import build_dataset
 from opencood.errors import ConfigError, DataError
 from tests.unit.data.conftest import RANGE, cloud, metadata_of, pcd_bytes
 
 Hypes = Callable[..., Any]
-GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
-CASE = GOLDEN / "gencomm" / "v2xreal_dataset"
-COOPRE = ("vc_early", "vc_intermediate", "vc_late", "ic_intermediate", "v2v_intermediate_async")
 POSES = {
     "1": [100.0, 50.0, 1.9, 0.0, 30.0, 0.0],
     "2": [104.0, 52.0, 1.9, 0.0, 75.0, 0.0],
@@ -170,70 +165,12 @@ def test_unknown_modes_and_missing_types_are_named(root: Path, v2xreal: Hypes) -
         build_dataset(v2xreal(), train=False)
 
 
-@pytest.mark.skipif(not CASE.is_dir(), reason="golden cases are not here")
-@pytest.mark.parametrize("name", ["vc", "vc_delay100", "v2v"])
-def test_the_sample_is_that_of_the_published_loader(tmp_path: Path, name: str) -> None:
-    case, arrays = yaml.safe_load((CASE / "case.yaml").read_text()), np.load(CASE / "case.npz")
-    for file, content in case["files"].items():
-        place = tmp_path / "data" / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(content)
-        arrays[f"in/points/{file.removesuffix('.yaml')}"].tofile(place.with_suffix(".bin"))
-    table = tmp_path / "assignment.json"
-    table.write_text(json.dumps(case["assignment"]))
-    content = case["config"] | {"validate_dir": str(tmp_path / "data"), "dataset_mode": name.partition("_")[0]}
-    content["heter"]["assignment_path"] = str(table)
-    if "delay" in name:
-        late = {"async_mode": "sim", "async_method": "const", "async_overhead": 100}
-        content["noise_setting"] = {"add_noise": True, "add_async_noise": True, "async_args": late}
-    dataset = build_dataset(load_mapping(content), train=False)
-    batch = dataset.collate_batch_test([dataset[3]])["ego"]
-    wanted = {key.removeprefix(f"out/{name}/"): arrays[key] for key in arrays.files if key.startswith(f"out/{name}/")}
-    expected = case["expected"][name]
-    assert len(dataset) == expected["length"] and batch["cav_id_list"] == expected["cav_id_list"]
-    assert batch["agent_modality_list"] == expected["agent_modality_list"]
-    order = np.argsort([str(one) for one in batch["object_ids"]])
-    assert [str(batch["object_ids"][row]) for row in order] == expected["object_ids_sorted"]
-    agents, close = len(expected["cav_id_list"]), {"rtol": 0, "atol": case["tolerance"]}
-    np.testing.assert_allclose(batch["object_bbx_center"][0].numpy()[order], wanted["objects"], **close)
-    np.testing.assert_array_equal(batch["label_dict"]["pos_equal_one"][0], wanted["labels"])
-    np.testing.assert_allclose(
-        batch["pairwise_t_matrix"][0, :4, :4][:agents, :agents], wanted["pairwise"][:agents, :agents], **close
-    )
-    for key in ("lidar_pose", "lidar_pose_clean", "record_len"):
-        np.testing.assert_allclose(batch[key], wanted[key], **close)
-    for key in [key for key in wanted if key.startswith("voxel_")]:
-        voxels = batch[f"inputs_{key.removeprefix('voxel_')}"]
-        found = [len(voxels["voxel_coords"]), voxels["voxel_features"].sum(), voxels["voxel_num_points"].sum()]
-        np.testing.assert_allclose(found, wanted[key], rtol=1e-5)
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden cases are not here")
-@pytest.mark.parametrize("name", COOPRE)
-def test_frames_and_objects_are_those_of_the_pretraining_loader(tmp_path: Path, v2xreal: Hypes, name: str) -> None:
-    """Agents, delays, poses and boxes; sizes stay those of the file although the sensors are tilted."""
-    place = GOLDEN / "coopre" / f"v2xreal_sample_{name}"
-    case, arrays = yaml.safe_load((place / "case.yaml").read_text()), np.load(place / "case.npz")
-    data = tmp_path / "tree"
-    for file, content in case["frames"].items():
-        (data / file).parent.mkdir(parents=True, exist_ok=True)
-        (data / file).write_text(yaml.safe_dump(content))
-        arrays[f"in/bin/{file.removesuffix('.yaml')}"].tofile((data / file).with_suffix(".bin"))
-    content = v2xreal(case["fusion"]["core_method"], flavor="coopre", validate_dir=str(data))
-    del content["fusion"]["dataset"]
-    content |= {key: case[key] for key in ("dataset_mode", "wild_setting", "comm_range")}
-    content["postprocess"] |= {"gt_range": case["gt_range"]}
-    content["postprocess"]["anchor_args"]["cav_lidar_range"] = case["gt_range"]
-    content["preprocess"]["cav_lidar_range"] = case["cav_lidar_range"]
-    dataset = build_dataset(content, train=False)
-    assert len(dataset) == arrays["out/length"]
-    frame = dataset.frame(case["sample_index"])
-    assert [agent.id for agent in frame.agents] == case["expected"]["agents_in_frame"]
-    for agent in frame.agents:
-        np.testing.assert_allclose(agent.lidar_pose, arrays[f"out/base/{agent.id}/lidar_pose"], rtol=1e-6)
-        assert agent.delay == arrays[f"out/base/{agent.id}/time_delay"]
-    for agent, entry in dataset[case["sample_index"]].items():
-        order = np.argsort(entry["object_ids"])
-        assert np.array(entry["object_ids"])[order].tolist() == arrays[f"out/{agent}/object_ids"].tolist()
-        found = entry["object_bbx_center"][order]
-        np.testing.assert_allclose(found, arrays[f"out/{agent}/objects"], rtol=0, atol=case["tolerance"]["atol"])
+@pytest.mark.parametrize(("parity", "order"), [("fixed", ["1", "2"]), ("published", ["-1", "-2", "1", "2"])])
+def test_the_mode_and_the_modality_of_the_ego(v2xreal: Hypes, parity: str, order: list[str]) -> None:
+    """Published: where no vehicle may be ego, the roadside unit that may leads, and everybody comes back."""
+    content = v2xreal("intermediateheterv2xreal", dataset_mode="v2v", parity=parity)
+    content["heter"] |= {"ego_modality": "m3", "mapping_dict": {"m1": "m1", "m3": "m3"}}
+    content["heter"]["modality_setting"]["m3"] = content["heter"]["modality_setting"]["m1"]
+    roles = {"1": "m1", "2": "m1", "-1": "m3", "-2": "m1"}
+    content["modality_assignment"] = {DAY: roles, OTHER_DAY: roles}
+    assert [agent.id for agent in build_dataset(content, train=False).frame(0).agents] == order
