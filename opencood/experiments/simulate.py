@@ -40,6 +40,10 @@ class SimulationOptions:
         agents: smallest and largest number of connected cars.
         rsu: add a roadside unit.
         beams: LiDAR beams.
+        cameras: give every agent four cameras, with depth pictures and visibility maps.
+        image_size: width and height of the pictures, pixels.
+        fov: horizontal field of view of the cameras, degrees.
+        extra_beams: further clouds of LiDARs with so many beams, 32 and 16 as in OPV2V-H.
         seed: the same seed gives the same content.
         format: registered writer.
         jobs: processes.
@@ -54,6 +58,10 @@ class SimulationOptions:
     agents: tuple[int, int] | None = None
     rsu: bool = False
     beams: int | None = None
+    cameras: bool = False
+    image_size: tuple[int, int] | None = None
+    fov: float | None = None
+    extra_beams: tuple[int, ...] = ()
     seed: int = 0
     format: str = "opv2v"
     jobs: int = 1
@@ -186,7 +194,21 @@ def _adjusted(preset: Preset, options: SimulationOptions) -> Preset:
         if options.beams not in (16, 32, 64):
             raise ConfigError(f"--beams: expected 16, 32 or 64, got {options.beams}.")
         preset = with_beams(preset, options.beams)
+    preset = _with_sensors(preset, options)
     return replace(preset, roadside=preset.roadside or options.rsu)
+
+
+def _with_sensors(preset: Preset, options: SimulationOptions) -> Preset:
+    """The preset with the options' cameras and further LiDARs."""
+    wrong = [beams for beams in options.extra_beams if beams not in (16, 32)]
+    if wrong:
+        raise ConfigError(f"--extra_beams: expected 32, 16 or 32,16, got {wrong[0]}.")
+    camera = preset.camera
+    if options.image_size is not None:
+        camera = replace(camera, width=options.image_size[0], height=options.image_size[1])
+    if options.fov is not None:
+        camera = replace(camera, fov=options.fov)
+    return replace(preset, camera=camera, cameras=options.cameras, fewer_beams=options.extra_beams)
 
 
 def _scenario_counts(wanted: tuple[int, ...], default: tuple[int, int, int]) -> tuple[int, int, int]:

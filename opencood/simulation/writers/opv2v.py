@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from opencood.geometry.poses import x1_to_x2
 from opencood.registry import register
-from opencood.simulation.recording import AgentView, Frame, Objects
+from opencood.simulation.recording import AgentView, CameraView, Frame, Objects
 from opencood.simulation.writers.pcd import pcd_bytes
+from opencood.simulation.writers.png import depth_bytes, picture_bytes
 from opencood.simulation.writers.storage import whole_folder, write_json
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -36,7 +38,11 @@ class WrittenScenario:
 
 @register("writer", "opv2v")
 class Opv2vWriter:
-    """OPV2V folders: ``<root>/<split>/<scenario>/<agent>/<stamp>.yaml`` and ``.pcd``, and modality assignments."""
+    """OPV2V folders: ``<root>/<split>/<scenario>/<agent>/<stamp>.yaml`` and ``.pcd``, and modality assignments.
+
+    What OPV2V-H and the additional archives of OPV2V hold lies beside the frame as well, where readers find it
+    whatever the root is called: depth pictures, visibility maps, clouds of LiDARs with fewer beams.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -84,20 +90,43 @@ class Opv2vWriter:
             for view in frame.agents:
                 agent = Path(str(view.agent_id))
                 yield agent / f"{stamp}.yaml", _yaml_bytes(_describe(view, frame.objects))
-                yield agent / f"{stamp}.pcd", pcd_bytes(view.points)
+                for ending, content in _sensor_files(view):
+                    yield agent / f"{stamp}{ending}", content
+
+
+def _sensor_files(view: AgentView) -> Iterable[tuple[str, bytes]]:
+    """Endings of file names and contents of what an agent measured."""
+    yield ".pcd", pcd_bytes(view.points)
+    for beams, points in view.fewer_beams.items():
+        yield f"_{beams}.pcd", pcd_bytes(points)
+    for number, camera in enumerate(view.cameras):
+        yield f"_camera{number}.png", picture_bytes(camera.image)
+        yield f"_depth{number}.png", depth_bytes(camera.depth)
+    if view.visibility is not None:
+        yield "_bev_visibility.png", picture_bytes(view.visibility)
 
 
 def _describe(view: AgentView, objects: Objects) -> dict[str, Any]:
     """Content of one ``<stamp>.yaml``: own poses, and the vehicles that this agent's LiDAR hit, never itself."""
-    body = _pose6(view.body_pose)
+    body, lidar = _pose6(view.body_pose), _pose6(view.sensor_pose)
     listed = np.flatnonzero(objects.is_vehicle & (view.hits > 0) & (objects.ids != view.agent_id))
     return {
+        **{f"camera{number}": _camera(camera, lidar) for number, camera in enumerate(view.cameras)},
         "ego_speed": _rounded(view.speed * _KMH),
-        "lidar_pose": _pose6(view.sensor_pose),
+        "lidar_pose": lidar,
         "plan_trajectory": [[_rounded(v) for v in (x, y, speed * _KMH)] for x, y, speed in view.plan],
         "predicted_ego_pos": list(body),
         "true_ego_pos": body,
         "vehicles": {int(objects.ids[row]): _vehicle(objects, row) for row in listed.tolist()},
+    }
+
+
+def _camera(camera: CameraView, lidar: list[float]) -> dict[str, Any]:
+    cords = [_rounded(value) for value in camera.pose]
+    return {
+        "cords": cords,
+        "extrinsic": [[_rounded(value) for value in row] for row in x1_to_x2(lidar, cords)],
+        "intrinsic": [[_rounded(value) for value in row] for row in camera.intrinsic],
     }
 
 
