@@ -28,6 +28,7 @@ _CROWD, _CROWD_RADIUS = 9, 42.0
 _ATTEMPTS = 40
 # Streams of randomness beside that of the world, so that more sensors change nothing of the others.
 _LOOKS, _CAMERAS, _FEWER_BEAMS = 1, 2, 3
+_AGENTS = 1 << 32  # ids of roadside units are negative, which a generator does not take
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Scenario:
 
     def _with_cameras(self, view: AgentView, tick: int, crew: CameraCrew) -> AgentView:
         """The view with pictures and with what they show."""
-        mounts = ROADSIDE_MOUNTS if view.agent_id == ROADSIDE_ID else CAR_MOUNTS
+        mounts = ROADSIDE_MOUNTS if view.agent_id < 0 else CAR_MOUNTS
         cameras, visibility = crew.shoot(
             view.sensor_pose, mounts, self._own_row(view), self._stream(_CAMERAS, tick, view)
         )
@@ -152,7 +153,7 @@ class Scenario:
         return int(rows[0]) if len(rows) else NO_OWNER
 
     def _stream(self, purpose: int, tick: int, view: AgentView) -> np.random.Generator:
-        return np.random.default_rng((*self.plan.seed, purpose, tick, view.agent_id - ROADSIDE_ID))
+        return np.random.default_rng((*self.plan.seed, purpose, tick, view.agent_id % _AGENTS))
 
     def _view_from_car(self, row: int, rows: np.ndarray, boxes: Boxes) -> AgentView:
         traffic = self._traffic

@@ -43,7 +43,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="WxH",
         help="pixels of the pictures (default: the preset's, 320x240 for mini and small, 800x600 for opv2v)",
     )
-    parser.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view of the cameras (default: 100)")
+    parser.add_argument(
+        "--fov", type=float, metavar="DEG", help="horizontal field of view of the cameras (default: 100)"
+    )
     parser.add_argument(
         "--extra_beams",
         type=_numbers,

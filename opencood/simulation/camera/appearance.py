@@ -35,7 +35,14 @@ _PAINTS = np.array(
 )  # fmt: skip
 _PAINT_SHARES = np.array([0.2, 0.17, 0.17, 0.12, 0.12, 0.09, 0.04, 0.03, 0.03, 0.03])
 _WALLS = np.array(
-    [[0.55, 0.50, 0.42], [0.36, 0.14, 0.09], [0.62, 0.60, 0.57], [0.48, 0.38, 0.24], [0.30, 0.32, 0.34], [0.5, 0.3, 0.2]]
+    [
+        [0.55, 0.50, 0.42],
+        [0.36, 0.14, 0.09],
+        [0.62, 0.60, 0.57],
+        [0.48, 0.38, 0.24],
+        [0.30, 0.32, 0.34],
+        [0.5, 0.3, 0.2],
+    ]
 )
 _SKIN = np.array([[0.55, 0.36, 0.26], [0.30, 0.17, 0.10], [0.65, 0.45, 0.35]])
 _LOOK_OF_KIND = {"van": Look.VAN, "truck": Look.TRUCK, "pedestrian": Look.PERSON}
@@ -141,7 +148,9 @@ def _body_coats(bodies: Sequence[Body], rng: np.random.Generator) -> Coats:
     look = np.array([_LOOK_OF_KIND.get(body.kind, Look.CAR) for body in bodies], dtype=np.int64)
     paint = _PAINTS[rng.choice(len(_PAINTS), size=count, p=_PAINT_SHARES)] * rng.uniform(0.85, 1.15, (count, 3))
     clothes = rng.uniform(0.02, 0.6, (count, 3)) ** 1.5
-    cargo = np.where(rng.random((count, 1)) < 0.6, rng.uniform(0.5, 0.8, (count, 1)), rng.uniform(0.05, 0.6, (count, 3)))
+    cargo = np.where(
+        rng.random((count, 1)) < 0.6, rng.uniform(0.5, 0.8, (count, 1)), rng.uniform(0.05, 0.6, (count, 3))
+    )
     is_person = (look == Look.PERSON)[:, None]
     skin = _SKIN[rng.integers(len(_SKIN), size=count)]
     return Coats(
@@ -159,9 +168,7 @@ def _light(rng: np.random.Generator) -> Light:
     strength = 2.2 * (1 - clouds) ** 0.7
     blue, grey = np.array([0.22, 0.42, 0.85]), np.array([0.62, 0.65, 0.70])
     return Light(
-        to_sun=np.array(
-            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-        ),
+        to_sun=np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]),
         sun=strength * np.array([1.0, 0.93, 0.82]),
         zenith=0.9 * (blue * (1 - clouds) + grey * clouds),
         horizon=np.array([0.78, 0.84, 0.92]) * (1 - clouds) + np.array([0.72, 0.74, 0.77]) * clouds,

@@ -30,6 +30,9 @@ class CameraModel:
     Attributes:
         width, height: pixels.
         fov: horizontal field of view, degrees.
+
+    Raises:
+        ConfigError: there is no such camera.
     """
 
     width: int = 800
@@ -38,9 +41,9 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 16:
-            raise ConfigError(f"camera: expected pictures of at least 16x16 pixels, got {self.width}x{self.height}.")
+            raise ConfigError(f"--image_size: expected at least 16x16 pixels, got {self.width}x{self.height}.")
         if not 10 <= self.fov <= 150:
-            raise ConfigError(f"camera: expected a field of view of 10 to 150 degrees, got {self.fov:g}.")
+            raise ConfigError(f"--fov: expected 10 to 150 degrees, got {self.fov:g}.")
 
     @property
     def focal(self) -> float:

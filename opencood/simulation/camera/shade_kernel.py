@@ -18,7 +18,6 @@ from opencood.simulation.camera.texture_kernel import (
     vehicle_colour,
     wall_colour,
 )
-from opencood.simulation.camera.trace_kernel import TOP
 from opencood.simulation.ray_kernel import GROUND, NOTHING
 
 _GLASS, _RUBBER, _METAL = int(Material.GLASS), int(Material.RUBBER), int(Material.METAL)
@@ -65,9 +64,9 @@ def shadow_grid(boxes, to_sun, corner, cells):
 
 
 @njit(cache=True, error_model="numpy")
-def _blocked(boxes, k, x, y, z, to_sun):
+def _blocked(boxes, axis_x, k, x, y, z, to_sun):
     """Whether the way from a point to the sun goes through a box."""
-    cos, sin = math.cos(boxes[k, 2]), math.sin(boxes[k, 2])
+    cos, sin = axis_x[k, 0], axis_x[k, 1]
     dx, dy = x - boxes[k, 0], y - boxes[k, 1]
     entry, leave = 0.0, 1e9
     for axis in range(3):
@@ -89,14 +88,14 @@ def _blocked(boxes, k, x, y, z, to_sun):
 
 
 @njit(cache=True, error_model="numpy")
-def _in_sun(boxes, grid, corner, cells, x, y, z, to_sun):
+def _in_sun(boxes, axis_x, grid, corner, cells, x, y, z, to_sun):
     flat, offsets = grid
     i, j = int((x - corner[0]) / _CELL), int((y - corner[1]) / _CELL)
     if x < corner[0] or y < corner[1] or i >= cells[0] or j >= cells[1]:
         return 1.0
     cell = i * cells[1] + j
     for n in range(offsets[cell], offsets[cell + 1]):
-        if _blocked(boxes, flat[n], x, y, z, to_sun):
+        if _blocked(boxes, axis_x, flat[n], x, y, z, to_sun):
             return 0.0
     return 1.0
 
@@ -113,17 +112,19 @@ def _sky(dx, dy, dz, sky):
         form = 0.6 * noise(1.3 * u, 1.3 * v, seed) + 0.3 * noise(3.1 * u, 3.1 * v, seed + 1)
         form += 0.1 * noise(7.3 * u, 7.3 * v, seed + 2)
         cover = min(max((form - 0.75 + 0.6 * sky[2, 0]) * 4, 0.0), 1.0) * min(1.0, 6 * dz)
-    out = np.empty(3)
-    for c in range(3):
-        clear = sky[1, c] + (sky[0, c] - sky[1, c]) * share
-        out[c] = clear + (0.92 - 0.12 * sky[2, 0] - clear) * cover
-    return out
+    white = 0.92 - 0.12 * sky[2, 0]
+    share, own = share * (1 - cover), (1 - share) * (1 - cover)
+    return (
+        own * sky[1, 0] + share * sky[0, 0] + cover * white,
+        own * sky[1, 1] + share * sky[0, 1] + cover * white,
+        own * sky[1, 2] + share * sky[0, 2] + cover * white,
+    )
 
 
 @njit(cache=True, error_model="numpy")
-def _surface(k, x, y, z, face, boxes, material, look, colour, second, seed, body, blur):
+def _surface(k, x, y, z, face, boxes, axis_x, material, look, colour, second, seed, body, blur):
     """Colour of a box at a world point."""
-    cos, sin = math.cos(boxes[k, 2]), math.sin(boxes[k, 2])
+    cos, sin = axis_x[k, 0], axis_x[k, 1]
     dx, dy = x - boxes[k, 0], y - boxes[k, 1]
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
     on_side = face >= 2
@@ -150,14 +151,11 @@ def _surface(k, x, y, z, face, boxes, material, look, colour, second, seed, body
 
 
 @njit(cache=True, error_model="numpy")
-def _normal(face, yaw):
-    if face == TOP:
-        return 0.0, 0.0, 1.0
-    if face == 4:
-        return 0.0, 0.0, -1.0
-    turn = yaw + (0.5 * math.pi if face >= 2 else 0.0)
+def _normal(face, cos, sin):
     sign = 1.0 if face % 2 else -1.0
-    return sign * math.cos(turn), sign * math.sin(turn), 0.0
+    if face >= 4:
+        return 0.0, 0.0, sign
+    return (-sign * sin, sign * cos, 0.0) if face >= 2 else (sign * cos, sign * sin, 0.0)
 
 
 @njit(cache=True, error_model="numpy")
@@ -174,6 +172,7 @@ def shade(
         origin, turn, focal, depth, hit, face: the camera and the result of ``trace``.
     """
     height, width = depth.shape
+    axis_x = np.stack((np.cos(boxes[:, 2]), np.sin(boxes[:, 2])), axis=-1)
     for i in range(height):
         b = -(i + 0.5 - height / 2) / focal
         for j in range(width):
@@ -184,24 +183,24 @@ def shade(
             stretch = math.sqrt(1 + a * a + b * b)
             k = hit[i, j]
             if k == NOTHING:
-                out[i, j] = _sky(dx / stretch, dy / stretch, dz / stretch, sky)
+                out[i, j, 0], out[i, j, 1], out[i, j, 2] = _sky(dx / stretch, dy / stretch, dz / stretch, sky)
                 continue
             far = depth[i, j]
             x, y, z = origin[0] + far * dx, origin[1] + far * dy, origin[2] + far * dz
-            nx, ny, nz = _normal(face[i, j], boxes[k, 2] if k >= 0 else 0.0)
+            nx, ny, nz = _normal(face[i, j], axis_x[k, 0], axis_x[k, 1]) if k >= 0 else (0.0, 0.0, 1.0)
             facing = abs(nx * dx + ny * dy + nz * dz) / stretch
             blur = far * stretch / focal / max(facing, 0.05) ** 0.5
             if k == GROUND:
                 r, g, bl = ground_colour(x, y, blur, ground)
             else:
                 r, g, bl = _surface(
-                    k, x, y, z, face[i, j], boxes, material, look, colour, second, seed, body, blur
+                    k, x, y, z, face[i, j], boxes, axis_x, material, look, colour, second, seed, body, blur
                 )  # fmt: skip
             towards = nx * to_sun[0] + ny * to_sun[1] + nz * to_sun[2]
             lit = 0.0
             if towards > 0:
                 lit = towards * _in_sun(
-                    boxes, grid, corner, cells, x + _ACNE * nx, y + _ACNE * ny, z + _ACNE * nz, to_sun
+                    boxes, axis_x, grid, corner, cells, x + _ACNE * nx, y + _ACNE * ny, z + _ACNE * nz, to_sun
                 )  # fmt: skip
             open_sky = _SKY_LIGHT * (0.62 + 0.38 * nz)
             mirror = 0.0
@@ -210,10 +209,12 @@ def shade(
             elif k >= 0 and body[k, 4] > 0 and look[k] != _PERSON:  # lacquer
                 mirror = 0.04 + 0.25 * (1 - facing) ** 4
             veil = 1 - math.exp(-far / _HAZE)
-            reflected = sky[1]
+            reflected = (0.0, 0.0, 0.0)
             if mirror > 0:
                 along = 2 * (nx * dx + ny * dy + nz * dz)
-                reflected = _sky((dx - along * nx) / stretch, (dy - along * ny) / stretch, (dz - along * nz) / stretch, sky)
+                reflected = _sky(
+                    (dx - along * nx) / stretch, (dy - along * ny) / stretch, (dz - along * nz) / stretch, sky
+                )
             for c in range(3):
                 albedo = r if c == 0 else (g if c == 1 else bl)
                 light = albedo * (open_sky * (sky[0, c] + sky[1, c]) + sun[c] * lit) / 1.3

@@ -38,13 +38,17 @@ def noise(x, y, seed):
 @njit(cache=True, error_model="numpy")
 def _grain(x, y, size, blur, seed):
     """Noise around 0 (-0.5 to 0.5) with features of ``size``, faded where a pixel is larger."""
+    if size < 0.2 * blur:
+        return 0.0
     return (noise(x / size, y / size, seed) - 0.5) * min(1.0, size / max(blur, 1e-6))
 
 
 @njit(cache=True, error_model="numpy")
 def _line(distance, width, blur):
     """How much of a pixel a line covers: 0 to 1."""
-    return min(max((width / 2 + blur / 2 - abs(distance)) / max(blur, 0.02), 0.0), 1.0) * min(1.0, width / max(blur, width))
+    return min(max((width / 2 + blur / 2 - abs(distance)) / max(blur, 0.02), 0.0), 1.0) * min(
+        1.0, width / max(blur, width)
+    )
 
 
 @njit(cache=True, error_model="numpy")

@@ -15,7 +15,7 @@ from opencood.geometry.poses import x1_to_x2
 from opencood.registry import register
 from opencood.simulation.recording import AgentView, CameraView, Frame, Objects
 from opencood.simulation.writers.pcd import pcd_bytes
-from opencood.simulation.writers.png import depth_bytes, picture_bytes
+from opencood.simulation.writers.pictures import depth_bytes, png_bytes
 from opencood.simulation.writers.storage import whole_folder, write_json
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -100,10 +100,10 @@ def _sensor_files(view: AgentView) -> Iterable[tuple[str, bytes]]:
     for beams, points in view.fewer_beams.items():
         yield f"_{beams}.pcd", pcd_bytes(points)
     for number, camera in enumerate(view.cameras):
-        yield f"_camera{number}.png", picture_bytes(camera.image)
+        yield f"_camera{number}.png", png_bytes(camera.image)
         yield f"_depth{number}.png", depth_bytes(camera.depth)
     if view.visibility is not None:
-        yield "_bev_visibility.png", picture_bytes(view.visibility)
+        yield "_bev_visibility.png", png_bytes(view.visibility)
 
 
 def _describe(view: AgentView, objects: Objects) -> dict[str, Any]:
