@@ -23,7 +23,7 @@ FILES = sorted(
 def clone(tmp_path_factory):
     """A working directory with simulated data where the shipped files look for theirs."""
     folder = tmp_path_factory.mktemp("clone")
-    simulate(SimulationOptions(out=folder / "dataset" / "OPV2V", preset="mini", seed=3))
+    simulate(SimulationOptions(out=folder / "dataset" / "OPV2V", preset="mini", seed=3, cameras=True))
     (folder / "dataset" / "sim").symlink_to(folder / "dataset" / "OPV2V", target_is_directory=True)
     return folder
 

@@ -10,11 +10,11 @@ from opencood.geometry.poses import x_to_world
 from opencood.simulation.boxes import Boxes
 from opencood.simulation.camera.appearance import Appearance
 from opencood.simulation.camera.model import CameraModel
-from opencood.simulation.camera.shade_kernel import shade, shadow_grid
+from opencood.simulation.camera.shade_kernel import Scene, shade
+from opencood.simulation.camera.shadow_kernel import shadow_grid
 from opencood.simulation.camera.trace_kernel import trace
 from opencood.simulation.ray_kernel import NOTHING
 
-_SHADOW_MARGIN, _SHADOW_CELL = 10.0, 5.0
 _MIDDLE_GREY = 0.25
 _FULL_WELL, _READ_NOISE = 2500.0, 0.004
 _VIGNETTE = 0.22
@@ -39,14 +39,11 @@ def look(model: CameraModel, pose: np.ndarray, boxes: Boxes, own: int) -> Sight:
     """What a camera at a world pose (6,) sees of a scene; boxes of the body ``own`` (negative: none) are not seen."""
     shape = (model.height, model.width)
     sight = Sight(np.empty(shape), np.empty(shape, np.int64), np.empty(shape, np.int8))
-    to_world = x_to_world(pose)
+    origin, turn = _place(pose)
     skip = (boxes.owner == own) & (boxes.owner >= 0)
-    away = np.hypot(*(boxes.geometry[:, :2] - to_world[:2, 3]).T) - np.hypot(*boxes.geometry[:, 3:5].T)
+    away = np.hypot(*(boxes.geometry[:, :2] - origin[:2]).T) - np.hypot(*boxes.geometry[:, 3:5].T)
     order = np.argsort(away, kind="stable")
-    trace(
-        boxes.geometry, skip, order, to_world[:3, 3].copy(), to_world[:3, :3].copy(), model.focal,
-        sight.depth, sight.hit, sight.face,
-    )  # fmt: skip
+    trace(boxes.geometry, skip, order, origin, turn, model.focal, sight.depth, sight.hit, sight.face)
     return sight
 
 
@@ -59,14 +56,23 @@ class Photographer:
     """
 
     def __init__(self, appearance: Appearance, boxes: Boxes, poses: np.ndarray) -> None:
-        light = appearance.light
-        self._boxes, self._appearance = boxes, appearance
-        self._coats, self._bodies = appearance.coats(boxes, poses)
-        self._sky = np.array([light.zenith, light.horizon, [light.clouds, light.seed, 0.0]])
-        places = boxes.geometry[:, :2]
-        self._corner = places.min(axis=0) - _SHADOW_MARGIN
-        self._cells = np.ceil((places.max(axis=0) + _SHADOW_MARGIN - self._corner) / _SHADOW_CELL).astype(np.int64)
-        self._grid = shadow_grid(boxes.geometry, light.to_sun, self._corner, self._cells)
+        coats, bodies = appearance.coats(boxes, poses)
+        light, headings = appearance.light, boxes.geometry[:, 2]
+        self._scene = Scene(
+            boxes=boxes.geometry,
+            axes=np.stack([np.cos(headings), np.sin(headings)], axis=-1),
+            material=boxes.material,
+            look=coats.look,
+            seed=coats.seed,
+            colour=coats.colour,
+            second=coats.second,
+            body=bodies,
+            ground=appearance.ground,
+            to_sun=light.to_sun,
+            sun=light.sun,
+            sky=np.array([light.zenith, light.horizon, [light.clouds, light.seed, 0.0]]),
+            grid=shadow_grid(boxes.geometry, light.to_sun),
+        )
 
     def picture(self, model: CameraModel, pose: np.ndarray, sight: Sight, rng: np.random.Generator) -> np.ndarray:
         """The (H, W, 3) uint8 RGB photograph of what a camera at a pose (6,) sees."""
@@ -74,14 +80,16 @@ class Photographer:
 
     def radiance(self, model: CameraModel, pose: np.ndarray, sight: Sight) -> np.ndarray:
         """The (H, W, 3) float32 linear light that reaches the camera."""
-        to_world, light, coats = x_to_world(pose), self._appearance.light, self._coats
+        origin, turn = _place(pose)
         out = np.empty((model.height, model.width, 3), np.float32)
-        shade(
-            self._boxes.geometry, self._boxes.material, coats.look, coats.colour, coats.second, coats.seed, self._bodies,
-            self._appearance.ground, light.to_sun, light.sun, self._sky, self._grid, self._corner, self._cells,
-            to_world[:3, 3].copy(), to_world[:3, :3].copy(), model.focal, sight.depth, sight.hit, sight.face, out,
-        )  # fmt: skip
+        shade(self._scene, origin, turn, model.focal, sight.depth, sight.hit, sight.face, out)
         return out
+
+
+def _place(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position (3,) and rotation (3, 3) of a pose (6,)."""
+    to_world = x_to_world(pose)
+    return to_world[:3, 3].copy(), to_world[:3, :3].copy()
 
 
 def developed(light: np.ndarray, metered: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from opencood.simulation.bodies import Material
 from opencood.simulation.camera.appearance import Look
+from opencood.simulation.camera.shadow_kernel import ShadowGrid, in_sun
 from opencood.simulation.camera.texture_kernel import (
     ground_colour,
     kiosk_colour,
@@ -23,130 +25,84 @@ from opencood.simulation.ray_kernel import GROUND, NOTHING
 _GLASS, _RUBBER, _METAL = int(Material.GLASS), int(Material.RUBBER), int(Material.METAL)
 _PLAIN, _FACADE, _FOLIAGE, _KIOSK = int(Look.PLAIN), int(Look.FACADE), int(Look.FOLIAGE), int(Look.KIOSK)
 _VAN, _TRUCK, _PERSON = int(Look.VAN), int(Look.TRUCK), int(Look.PERSON)
-_CELL = 5.0
-_SKY_LIGHT = 0.55
+_SKY_LIGHT, _SURROUND = 0.42, 0.62  # light of the sky on a wall and, added on the ground, of its upper half
 _HAZE = 600.0
-_ACNE = 2e-3
+_CLEARANCE = 2e-3  # from a surface to where its way to the sun begins
 
 
-@njit(cache=True, error_model="numpy")
-def _shadow_span(box, to_sun, corner, cells, span):
-    """Cells ``span`` = from x, to x, from y, to y that the shadow of a box on the ground may touch."""
-    cos, sin = math.cos(box[2]), math.sin(box[2])
-    wide, deep = abs(box[3] * cos) + abs(box[4] * sin), abs(box[3] * sin) + abs(box[4] * cos)
-    for axis in range(2):
-        reach = wide if axis == 0 else deep
-        shift = -to_sun[axis] / to_sun[2] * box[6]
-        low, high = box[axis] - reach + min(shift, 0.0), box[axis] + reach + max(shift, 0.0)
-        span[2 * axis] = min(max(int((low - corner[axis]) / _CELL), 0), cells[axis] - 1)
-        span[2 * axis + 1] = min(max(int((high - corner[axis]) / _CELL) + 1, 1), cells[axis])
+class Scene(NamedTuple):
+    """What is lit.
 
+    Attributes:
+        boxes: (K, 8) as in ``boxes.Boxes.geometry``; axes (K, 2) cosine and sine of their headings; material (K,).
+        look, seed, colour, second: (K,), (K,), (K, 3), (K, 3) as in ``appearance.Coats``.
+        body: (K, 5) the body that each box belongs to, as in ``Appearance.coats``; zeros for the town.
+        ground: the road plan, as in ``Appearance.ground``.
+        to_sun, sun: (3,) direction and colour of the sun.
+        sky: (3, 3) rows: colour of the zenith, of the horizon, and cloud share, seed, 0.
+        grid: who may be in whose shadow.
+    """
 
-@njit(cache=True, error_model="numpy")
-def shadow_grid(boxes, to_sun, corner, cells):
-    """Boxes that may take the sun from a point above each cell, as one flat list with offsets (cells + 1)."""
-    offsets, span = np.zeros(cells[0] * cells[1] + 1, np.int64), np.zeros(4, np.int64)
-    for k in range(len(boxes)):
-        _shadow_span(boxes[k], to_sun, corner, cells, span)
-        for i in range(span[0], span[1]):
-            for j in range(span[2], span[3]):
-                offsets[i * cells[1] + j + 1] += 1
-    offsets[:] = np.cumsum(offsets)
-    flat, filled = np.zeros(offsets[-1], np.int64), offsets[:-1].copy()
-    for k in range(len(boxes)):
-        _shadow_span(boxes[k], to_sun, corner, cells, span)
-        for i in range(span[0], span[1]):
-            for j in range(span[2], span[3]):
-                cell = i * cells[1] + j
-                flat[filled[cell]] = k
-                filled[cell] += 1
-    return flat, offsets
-
-
-@njit(cache=True, error_model="numpy")
-def _blocked(boxes, axis_x, k, x, y, z, to_sun):
-    """Whether the way from a point to the sun goes through a box."""
-    cos, sin = axis_x[k, 0], axis_x[k, 1]
-    dx, dy = x - boxes[k, 0], y - boxes[k, 1]
-    entry, leave = 0.0, 1e9
-    for axis in range(3):
-        if axis == 0:
-            o, d, low, high = dx * cos + dy * sin, to_sun[0] * cos + to_sun[1] * sin, -boxes[k, 3], boxes[k, 3]
-        elif axis == 1:
-            o, d, low, high = dy * cos - dx * sin, to_sun[1] * cos - to_sun[0] * sin, -boxes[k, 4], boxes[k, 4]
-        else:
-            o, d, low, high = z, to_sun[2], boxes[k, 5], boxes[k, 6]
-        if abs(d) < 1e-9:
-            if o < low or o > high:
-                return False
-            continue
-        near, far = (low - o) / d, (high - o) / d
-        entry, leave = max(entry, min(near, far)), min(leave, max(near, far))
-        if entry >= leave:
-            return False
-    return True
-
-
-@njit(cache=True, error_model="numpy")
-def _in_sun(boxes, axis_x, grid, corner, cells, x, y, z, to_sun):
-    flat, offsets = grid
-    i, j = int((x - corner[0]) / _CELL), int((y - corner[1]) / _CELL)
-    if x < corner[0] or y < corner[1] or i >= cells[0] or j >= cells[1]:
-        return 1.0
-    cell = i * cells[1] + j
-    for n in range(offsets[cell], offsets[cell + 1]):
-        if _blocked(boxes, axis_x, flat[n], x, y, z, to_sun):
-            return 0.0
-    return 1.0
+    boxes: np.ndarray
+    axes: np.ndarray
+    material: np.ndarray
+    look: np.ndarray
+    seed: np.ndarray
+    colour: np.ndarray
+    second: np.ndarray
+    body: np.ndarray
+    ground: np.ndarray
+    to_sun: np.ndarray
+    sun: np.ndarray
+    sky: np.ndarray
+    grid: ShadowGrid
 
 
 @njit(cache=True, error_model="numpy")
 def _sky(dx, dy, dz, sky):
-    """The sky in a direction of unit length; ``sky`` rows: zenith, horizon, (cloud share, seed, 0)."""
-    height = max(dz, 0.0)
-    share = 1 - math.exp(-3.5 * height)
+    """The sky in a direction of unit length."""
+    share = 1 - math.exp(-3.5 * max(dz, 0.0))
     cover = 0.0
     if dz > 0.02:
-        u, v = dx / (dz + 0.12), dy / (dz + 0.12)
-        seed = int(sky[2, 1])
+        u, v, seed = dx / (dz + 0.12), dy / (dz + 0.12), int(sky[2, 1])
         form = 0.6 * noise(1.3 * u, 1.3 * v, seed) + 0.3 * noise(3.1 * u, 3.1 * v, seed + 1)
         form += 0.1 * noise(7.3 * u, 7.3 * v, seed + 2)
         cover = min(max((form - 0.75 + 0.6 * sky[2, 0]) * 4, 0.0), 1.0) * min(1.0, 6 * dz)
-    white = 0.92 - 0.12 * sky[2, 0]
-    share, own = share * (1 - cover), (1 - share) * (1 - cover)
+    white = cover * (0.92 - 0.12 * sky[2, 0])
+    high, low = share * (1 - cover), (1 - share) * (1 - cover)
     return (
-        own * sky[1, 0] + share * sky[0, 0] + cover * white,
-        own * sky[1, 1] + share * sky[0, 1] + cover * white,
-        own * sky[1, 2] + share * sky[0, 2] + cover * white,
+        low * sky[1, 0] + high * sky[0, 0] + white,
+        low * sky[1, 1] + high * sky[0, 1] + white,
+        low * sky[1, 2] + high * sky[0, 2] + white,
     )
 
 
-@njit(cache=True, error_model="numpy")
-def _surface(k, x, y, z, face, boxes, axis_x, material, look, colour, second, seed, body, blur):
-    """Colour of a box at a world point."""
-    cos, sin = axis_x[k, 0], axis_x[k, 1]
+@njit(cache=True, error_model="numpy", inline="always")
+def _surface(scene, k, x, y, z, face, blur):
+    """Colour of box ``k`` at a world point of one of its faces."""
+    boxes, look, body = scene.boxes, scene.look[k], scene.body
+    cos, sin = scene.axes[k, 0], scene.axes[k, 1]
     dx, dy = x - boxes[k, 0], y - boxes[k, 1]
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
-    on_side = face >= 2
-    width = 2 * (boxes[k, 3] if on_side else boxes[k, 4])
-    along = u if on_side else v
-    if look[k] == _FACADE:
+    along, half_width = (u, boxes[k, 3]) if face >= 2 else (v, boxes[k, 4])
+    if look == _PLAIN:
+        return scene.colour[k, 0], scene.colour[k, 1], scene.colour[k, 2]
+    if look == _FACADE:
         if face >= 4:
             return 0.22, 0.21, 0.2
-        return wall_colour(along, z, width, boxes[k, 6], colour[k], seed[k], blur)
-    if look[k] == _FOLIAGE:
-        return leaf_colour(u + v if face < 4 else u, z if face < 4 else v, colour[k], seed[k], blur)
-    if look[k] == _KIOSK:
-        return kiosk_colour(along, z, colour[k], second[k], seed[k], blur)
-    if look[k] == _PLAIN:
-        return colour[k, 0], colour[k, 1], colour[k, 2]
-    px, py = x - body[k, 0], y - body[k, 1]
-    bx, by = px * cos + py * sin, py * cos - px * sin
-    if look[k] == _PERSON:
-        return person_colour(bx, z, face, body[k], colour[k], second[k])
+        return wall_colour(along, z, 2 * half_width, boxes[k, 6], scene.colour[k], scene.seed[k], blur)
+    if look == _FOLIAGE:
+        return leaf_colour(u + v if face < 4 else u, z if face < 4 else v, scene.colour[k], scene.seed[k], blur)
+    if look == _KIOSK:
+        return kiosk_colour(along, z, scene.colour[k], scene.second[k], scene.seed[k])
+    if look == _PERSON:
+        return person_colour(z, face, body[k], scene.colour[k], scene.second[k])
+    dx, dy = x - body[k, 0], y - body[k, 1]
+    material = scene.material[k]
     return vehicle_colour(
-        bx, by, z, width / 2 - abs(along), face, material[k] == _GLASS, material[k] == _RUBBER,
-        material[k] == _METAL, look[k] == _VAN, look[k] == _TRUCK, body[k], colour[k], second[k], blur,
+        dx * cos + dy * sin, dy * cos - dx * sin, z, half_width - abs(along), face, material == _GLASS,
+        material == _RUBBER, material == _METAL, look == _VAN, look == _TRUCK, body[k], scene.colour[k],
+        scene.second[k], blur,
     )  # fmt: skip
 
 
@@ -158,65 +114,72 @@ def _normal(face, cos, sin):
     return (-sign * sin, sign * cos, 0.0) if face >= 2 else (sign * cos, sign * sin, 0.0)
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def _mirrored(scene, k, pane, facing):
+    """Share of the light that a surface mirrors: much by panes, some by lacquer."""
+    if pane:
+        return 0.12 + 0.6 * (1 - facing) ** 3
+    if k >= 0 and scene.body[k, 4] > 0 and scene.look[k] != _PERSON:
+        return 0.04 + 0.25 * (1 - facing) ** 4
+    return 0.0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _point_light(scene, k, x, y, z, face, dx, dy, dz, blur):
+    """Light (3 numbers) from a point of box ``k`` (or the ground) towards where the ray (dx, dy, dz; unit) comes from.
+
+    ``blur`` is the size of a pixel there, seen straight.
+    """
+    nx, ny, nz = _normal(face, scene.axes[k, 0], scene.axes[k, 1]) if k >= 0 else (0.0, 0.0, 1.0)
+    towards_eye = -(nx * dx + ny * dy + nz * dz)
+    facing = abs(towards_eye)
+    blur /= max(facing, 0.05) ** 0.5
+    r, g, b = ground_colour(x, y, blur, scene.ground) if k == GROUND else _surface(scene, k, x, y, z, face, blur)
+    pane = r < 0
+    r = g if pane else r
+    sun = max(nx * scene.to_sun[0] + ny * scene.to_sun[1] + nz * scene.to_sun[2], 0.0)
+    if sun > 0:
+        x, y, z = x + _CLEARANCE * nx, y + _CLEARANCE * ny, z + _CLEARANCE * nz
+        sun *= in_sun(scene.boxes, scene.axes, scene.grid, x, y, z, scene.to_sun)
+    sky = _SKY_LIGHT * (_SURROUND + (1 - _SURROUND) * nz)
+    r *= sky * (scene.sky[0, 0] + scene.sky[1, 0]) + 0.77 * scene.sun[0] * sun
+    g *= sky * (scene.sky[0, 1] + scene.sky[1, 1]) + 0.77 * scene.sun[1] * sun
+    b *= sky * (scene.sky[0, 2] + scene.sky[1, 2]) + 0.77 * scene.sun[2] * sun
+    mirror = _mirrored(scene, k, pane, facing)
+    if mirror > 0:
+        turn = 2 * towards_eye
+        mr, mg, mb = _sky(dx + turn * nx, dy + turn * ny, dz + turn * nz, scene.sky)
+        r, g, b = r + mirror * (mr - r), g + mirror * (mg - g), b + mirror * (mb - b)
+    return r, g, b
+
+
 @njit(cache=True, error_model="numpy")
-def shade(
-    boxes, material, look, colour, second, seed, body, ground, to_sun, sun, sky, grid, corner, cells, origin, turn, focal,
-    depth, hit, face, out,
-):  # fmt: skip
-    """Fill out (H, W, 3) float32 with the linear light that reaches the camera.
+def shade(scene, origin, turn, focal, depth, hit, face, out):
+    """Fill out (H, W, 3) float32 with the linear light that reaches a camera.
 
     Args:
-        boxes: (K, 8); material, look, seed (K,), colour, second (K, 3), body (K, 5): see ``appearance``.
-        ground: road plan; to_sun, sun (3,); sky (3, 3): see ``_sky``.
-        grid, corner, cells: result and arguments of ``shadow_grid``.
-        origin, turn, focal, depth, hit, face: the camera and the result of ``trace``.
+        scene: a ``Scene``.
+        origin, turn, focal: position (3,) and rotation (3, 3) of the camera in the world, pixels.
+        depth, hit, face: (H, W) the result of ``trace``.
     """
     height, width = depth.shape
-    axis_x = np.stack((np.cos(boxes[:, 2]), np.sin(boxes[:, 2])), axis=-1)
     for i in range(height):
         b = -(i + 0.5 - height / 2) / focal
         for j in range(width):
             a = (j + 0.5 - width / 2) / focal
-            dx = turn[0, 0] + turn[0, 1] * a + turn[0, 2] * b
-            dy = turn[1, 0] + turn[1, 1] * a + turn[1, 2] * b
-            dz = turn[2, 0] + turn[2, 1] * a + turn[2, 2] * b
             stretch = math.sqrt(1 + a * a + b * b)
-            k = hit[i, j]
-            if k == NOTHING:
-                out[i, j, 0], out[i, j, 1], out[i, j, 2] = _sky(dx / stretch, dy / stretch, dz / stretch, sky)
+            dx = (turn[0, 0] + turn[0, 1] * a + turn[0, 2] * b) / stretch
+            dy = (turn[1, 0] + turn[1, 1] * a + turn[1, 2] * b) / stretch
+            dz = (turn[2, 0] + turn[2, 1] * a + turn[2, 2] * b) / stretch
+            if hit[i, j] == NOTHING:
+                out[i, j, 0], out[i, j, 1], out[i, j, 2] = _sky(dx, dy, dz, scene.sky)
                 continue
-            far = depth[i, j]
-            x, y, z = origin[0] + far * dx, origin[1] + far * dy, origin[2] + far * dz
-            nx, ny, nz = _normal(face[i, j], axis_x[k, 0], axis_x[k, 1]) if k >= 0 else (0.0, 0.0, 1.0)
-            facing = abs(nx * dx + ny * dy + nz * dz) / stretch
-            blur = far * stretch / focal / max(facing, 0.05) ** 0.5
-            if k == GROUND:
-                r, g, bl = ground_colour(x, y, blur, ground)
-            else:
-                r, g, bl = _surface(
-                    k, x, y, z, face[i, j], boxes, axis_x, material, look, colour, second, seed, body, blur
-                )  # fmt: skip
-            towards = nx * to_sun[0] + ny * to_sun[1] + nz * to_sun[2]
-            lit = 0.0
-            if towards > 0:
-                lit = towards * _in_sun(
-                    boxes, axis_x, grid, corner, cells, x + _ACNE * nx, y + _ACNE * ny, z + _ACNE * nz, to_sun
-                )  # fmt: skip
-            open_sky = _SKY_LIGHT * (0.62 + 0.38 * nz)
-            mirror = 0.0
-            if r < 0:  # a pane
-                r, mirror = g, 0.12 + 0.6 * (1 - facing) ** 3
-            elif k >= 0 and body[k, 4] > 0 and look[k] != _PERSON:  # lacquer
-                mirror = 0.04 + 0.25 * (1 - facing) ** 4
+            far = depth[i, j] * stretch
+            light = _point_light(
+                scene, hit[i, j], origin[0] + far * dx, origin[1] + far * dy, origin[2] + far * dz, face[i, j],
+                dx, dy, dz, far / focal,
+            )  # fmt: skip
             veil = 1 - math.exp(-far / _HAZE)
-            reflected = (0.0, 0.0, 0.0)
-            if mirror > 0:
-                along = 2 * (nx * dx + ny * dy + nz * dz)
-                reflected = _sky(
-                    (dx - along * nx) / stretch, (dy - along * ny) / stretch, (dz - along * nz) / stretch, sky
-                )
-            for c in range(3):
-                albedo = r if c == 0 else (g if c == 1 else bl)
-                light = albedo * (open_sky * (sky[0, c] + sky[1, c]) + sun[c] * lit) / 1.3
-                light += mirror * (reflected[c] - light)
-                out[i, j, c] = light + veil * (sky[1, c] - light)
+            out[i, j, 0] = light[0] + veil * (scene.sky[1, 0] - light[0])
+            out[i, j, 1] = light[1] + veil * (scene.sky[1, 1] - light[1])
+            out[i, j, 2] = light[2] + veil * (scene.sky[1, 2] - light[2])

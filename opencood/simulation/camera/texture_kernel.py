@@ -133,7 +133,7 @@ def wall_colour(u, z, width, height, colour, seed, blur):
 
 
 @njit(cache=True, error_model="numpy")
-def kiosk_colour(u, z, colour, second, seed, blur):
+def kiosk_colour(u, z, colour, second, seed):
     """Panels with a band of another colour and a poster."""
     if 0.9 < z < 1.8:
         i, j = int(math.floor(u / 0.35)), int(math.floor(z / 0.3))
@@ -224,7 +224,7 @@ def _details(x, y, z, face, half, half_width, height, r, g, b, blur):
 
 
 @njit(cache=True, error_model="numpy")
-def person_colour(x, z, face, body, colour, second):
+def person_colour(z, face, body, colour, second):
     """Legs, a torso of another shade, a head."""
     level = z / body[4]
     if level > 0.85:
