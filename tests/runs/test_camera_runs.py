@@ -1,4 +1,4 @@
-"""Whole runs with cameras on simulated data: training, evaluation, the control with swapped pictures, LiDAR + camera."""
+"""Whole runs with cameras on simulated data: training, evaluation, the control with swapped pictures, with LiDAR."""
 
 from pathlib import Path
 
