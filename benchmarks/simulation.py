@@ -1,4 +1,4 @@
-"""LiDAR sweeps and photographs of a simulated town, beside a plain loop over boxes that tests every ray against each."""
+"""LiDAR sweeps and photographs of a simulated town, beside a plain loop that tests every ray against every box."""
 
 from __future__ import annotations
 
