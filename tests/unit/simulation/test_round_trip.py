@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from opencood.config.loader import load_mapping
-from opencood.data.readers.opv2v import lower_resolution_tree
+from opencood.data.readers.opv2v_files import lower_resolution_tree
 from opencood.experiments.build import build_dataset
 from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.geometry.poses import x_to_world
