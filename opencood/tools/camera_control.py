@@ -9,12 +9,12 @@ if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
 from opencood.tools._cli import run
-from opencood.tools.inference import common_parser
+from opencood.tools.inference import common_parser, parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print one line per kind of pictures."""
-    arguments = vars(common_parser(__doc__).parse_args(argv))
+    arguments = parse(common_parser(__doc__), argv)
     from opencood.experiments.camera_control import run_camera_control
     from opencood.experiments.session import InferenceOptions
 
