@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from opencood.data import files
 from opencood.errors import ConfigError
 
 _TREE, _LOWER_RESOLUTION_TREE = "OPV2V", "OPV2V_Hetero"
@@ -40,7 +41,7 @@ def channel_file_plus(path: Path, channels: int | None) -> Path:
 def lower_resolution_file(path: Path) -> Path:
     """Return where an additional file of OPV2V-H lies: in its own tree, or beside the frame if it is only there."""
     twin = lower_resolution_tree(path)
-    return path if twin != path and not twin.exists() and path.exists() else twin
+    return path if twin != path and not files.exists(twin) and files.exists(path) else twin
 
 
 def lower_resolution_tree(path: Path) -> Path:

@@ -131,9 +131,9 @@ def test_cameras_come_back_with_their_matrices(world, root):
 
 
 def test_network_inputs_hold_the_depth(world, root):
-    views = {view.agent_id: view for view in world[0].agents}
-    for entry in dataset(root)[0].values():
-        pictures = entry["parts"][0]["inputs_m1"]["imgs"]
+    views, data = {view.agent_id: view for view in world[0].agents}, dataset(root)
+    for entry in data.collate_batch_test([data[0]]).values():
+        (pictures,) = entry["inputs_m1"]["imgs"].numpy()
         assert pictures.shape == (4, 4, CAMERA.height, CAMERA.width)
         (number,) = entry["cav_id_list"]
         taken = np.stack([np.minimum(camera.depth, 255) for camera in views[int(number)].cameras])
