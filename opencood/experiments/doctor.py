@@ -8,12 +8,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from opencood.errors import ConfigError
+from opencood.experiments.finding import Finding
 
 MINIMUM_PYTHON = (3, 11)
 REQUIRED_PACKAGES = ("numpy", "numba", "PyYAML", "tqdm", "matplotlib", "tensorboardX", "pillow")
@@ -28,20 +28,6 @@ DATA_FOLDERS = {
 SPLITS = ("train", "validate", "test")
 SIMULATE = "make one with: python opencood/tools/simulate.py --out dataset/OPV2V"
 SPCONV_BUILDS = ((12, 6, "cu126"), (12, 4, "cu124"), (12, 1, "cu121"), (12, 0, "cu120"), (11, 8, "cu118"))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``status`` is ``ok``, ``note`` (works without) or ``problem``, ``fix`` what to type."""
-
-    status: str
-    subject: str
-    found: str
-    fix: str = ""
-
-    def __str__(self) -> str:
-        fix = f"\n{'':>24}-> {self.fix}" if self.fix else ""
-        return f"{self.status:<8} {self.subject:<14} {self.found}{fix}"
 
 
 def examine(root: Path | None = None) -> list[Finding]:
@@ -62,11 +48,6 @@ def examine(root: Path | None = None) -> list[Finding]:
         lambda: _writable(root or Path.cwd()),
     )
     return [finding for check in checks for finding in check()]
-
-
-def has_problem(findings: Iterable[Finding]) -> bool:
-    """Whether anything must be repaired before work can start."""
-    return any(finding.status == "problem" for finding in findings)
 
 
 def _python() -> list[Finding]:

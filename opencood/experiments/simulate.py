@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 import opencood
 from opencood.errors import ConfigError, StorageError
+from opencood.experiments.processes import fresh_processes
 from opencood.registry import REGISTRY
 from opencood.simulation.presets import PRESETS, SPLITS, Preset, find_preset, scenario_plans, with_beams
 from opencood.simulation.recording import Frame
@@ -140,21 +140,11 @@ def _play_all(plans: list[ScenarioPlan], options: SimulationOptions) -> list[_Ma
                 results.append(_play(*job))
                 progress.update(job[0].frames)
             return results
-        with _workers(options.jobs) as pool:
+        with fresh_processes(options.jobs) as pool:
             futures = [pool.submit(_play, *job) for job in jobs]
             for future in as_completed(futures):
                 progress.update(future.result().plan.frames)
             return [future.result() for future in futures]
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes (a forked copy would inherit the threads of whatever ran before); stops early on an error."""
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _play(plan: ScenarioPlan, out: Path, format_name: str, preset_name: str) -> _Made:

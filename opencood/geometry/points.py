@@ -36,6 +36,28 @@ def points_in_range(points: NDArray, limits: Sequence[float]) -> NDArray:
     return _inside(points, np.asarray(limits, _precision(points)))
 
 
+def points_per_box(points: NDArray, corners: NDArray, margin: float = 0.0) -> NDArray[np.int64]:
+    """Return (M,) how many points each box holds, borders inclusive.
+
+    Args:
+        points: (N, 3 or more), metres.
+        corners: (M, 8, 3) of boxes that may be turned about any axis, in the frame of the points.
+        margin: metres by which every face is moved outwards.
+    """
+    if not len(corners) or not len(points):
+        return np.zeros(len(corners), np.int64)
+    # Edges along length, width and height from corner 3 (spec data.md, section 1: the order of corners).
+    edges = corners[:, [0, 2, 7]] - corners[:, [3]]
+    lengths = np.linalg.norm(edges, axis=-1, keepdims=True)
+    axes = (edges / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)  # (M, 3, 3)
+    centres = corners.mean(axis=1).astype(np.float32)
+    reach = (lengths[..., 0] / 2 + margin).astype(np.float32)
+    local = np.einsum("mij,nj->mni", axes, points[:, :3].astype(np.float32)) - np.einsum("mij,mj->mi", axes, centres)[
+        :, None
+    ]
+    return (np.abs(local) <= reach[:, None]).all(axis=2).sum(axis=1)
+
+
 def _precision(points: NDArray) -> np.dtype:
     """The type that limits are compared in: that of the points, so that borders are decided as ``range_mask`` does."""
     return points.dtype if np.issubdtype(points.dtype, np.floating) else np.dtype(np.float64)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
-from opencood.experiments.doctor import examine, has_problem
+from opencood.experiments.doctor import examine
+from opencood.experiments.finding import has_problem
 from opencood.tools._cli import Parser, run
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from opencood.experiments.doctor import Finding, examine, has_problem
+from opencood.experiments.doctor import examine
+from opencood.experiments.finding import Finding, has_problem
 from opencood.tools.doctor import main
 
 
