@@ -27,12 +27,41 @@ _PLAIN_TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "binary", "t
 _CONVERTED_TAGS = ("int", "float", "binary", "timestamp")  # text that may be no such value
 _NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBER_KINDS = "biuf"
+_DEEPEST = 1000  # levels of nesting; hypes files have about ten
+_NESTED_LINE = re.compile(rb"(?:[-?:] +){1000}")  # a list in a list in a list, all on one line
+_OPENING, _CLOSING = np.frombuffer(b"[{", np.uint8), np.frombuffer(b"]}", np.uint8)
+
+
+def _refuse_depth(content: bytes) -> None:
+    """Raise a YAML error for nesting that would exhaust the stack inside libyaml, which ends the process."""
+    if content.count(b"[") + content.count(b"{") > _DEEPEST:
+        characters = np.frombuffer(content, np.uint8)
+        steps = np.isin(characters, _OPENING).astype(np.int64) - np.isin(characters, _CLOSING)
+        too_deep = int(np.cumsum(steps).max()) > _DEEPEST
+    else:
+        too_deep = _NESTED_LINE.search(content) is not None
+    if too_deep:
+        raise yaml.composer.ComposerError(None, None, f"more than {_DEEPEST} levels of nesting", None)
 
 
 class HypesLoader(_BaseLoader):
     """Safe loader of the dialect; has its own resolvers, so nothing else in the process parses differently."""
 
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._content = stream
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the tree of nodes of the only document.
+
+        Raises:
+            yaml.YAMLError: no YAML, several documents, or too many levels.
+        """
+        if isinstance(self._content, str | bytes):
+            _refuse_depth(self._content.encode() if isinstance(self._content, str) else self._content)
+        return super().get_single_node()
 
 
 class HypesDumper(_BaseDumper):

@@ -251,7 +251,7 @@ def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
         )
     try:
         content = json.loads(files.read_bytes(found))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"heter.assignment_path: {found} is no JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(agents, dict) for agents in content.values()):
         raise ConfigError(f"heter.assignment_path: {found} must map scenarios to maps of agent and modality.")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from opencood.data import files
 from opencood.data.lzf import lzf_decode
+from opencood.data.plausible import SENSOR_RANGE
 from opencood.errors import DataError
 from opencood.geometry.jit import compiled
 
@@ -22,6 +23,8 @@ _KINDS = {"F": "f", "U": "u", "I": "i"}
 _SIZES = {"F": (4, 8), "U": (1, 2, 4, 8), "I": (1, 2, 4, 8)}
 _HEADER_LIMIT = 4096  # bytes; a header is about 200
 _PACKED_COLOURS = ("rgb", "rgba")
+_ROW_LIMIT = 4096  # bytes of one point; those of the data sets have 16 to 40
+_LZF_GAIN = 88  # a reference of three bytes stands for at most 264
 _COMPRESSED_SIZES = 8  # two uint32 in front of a compressed body: compressed size, size
 
 
@@ -170,14 +173,24 @@ def _header(entries: dict[str, list[str]], body: int) -> PcdHeader:
         raise ValueError(f"COUNT {' '.join(map(str, counts))}")
     if len(set(names)) < len(names):
         raise ValueError(f"a field is given twice: {' '.join(names)}")
-    points = int(entries["POINTS"][0]) if "POINTS" in entries else int(entries["WIDTH"][0]) * int(entries["HEIGHT"][0])
-    if points < 0:
-        raise ValueError(f"POINTS {points}")
+    points = _point_count(entries)
     encoding = entries["DATA"][0].lower() if entries["DATA"] else ""
     if encoding not in ("ascii", "binary", "binary_compressed"):
         raise ValueError(f"DATA {encoding}")
     dtypes = tuple(np.dtype(f"<{_KINDS[kind]}{size}") for kind, size in zip(types, sizes, strict=True))
+    if sum(size * count for size, count in zip(sizes, counts, strict=True)) > _ROW_LIMIT:
+        raise ValueError(f"COUNT {' '.join(map(str, counts))}")
     return PcdHeader(tuple(names), dtypes, tuple(counts), points, encoding, body)
+
+
+def _point_count(entries: dict[str, list[str]]) -> int:
+    """``POINTS``, or ``WIDTH`` times ``HEIGHT``; both where both are given."""
+    stated = [int(entries["POINTS"][0])] if "POINTS" in entries else []
+    if not stated or ("WIDTH" in entries and "HEIGHT" in entries):
+        stated.append(int(entries["WIDTH"][0]) * int(entries["HEIGHT"][0]))
+    if min(stated) < 0 or len(set(stated)) > 1:
+        raise ValueError(f"POINTS and WIDTH x HEIGHT say {' and '.join(map(str, stated))}")
+    return stated[0]
 
 
 def _ascii(content: bytes, header: PcdHeader, path: str | Path) -> dict[str, NDArray[Any]]:
@@ -208,6 +221,10 @@ def _binary(content: bytes, header: PcdHeader, path: str | Path) -> dict[str, ND
         raise DataError(
             f"{path}: truncated point cloud: expected {expected} bytes for {header.points} points, found {found}."
         )
+    if header.points and found >= expected + header.row.itemsize:
+        raise DataError(
+            f"{path}: corrupt point cloud: {header.points} points take {expected} bytes, the file holds {found}."
+        )
     rows = np.frombuffer(content, header.row, count=header.points, offset=header.body)
     return {name: rows[name] for name in header.names}
 
@@ -218,9 +235,10 @@ def _compressed(content: bytes, header: PcdHeader, path: str | Path) -> dict[str
         raise DataError(f"{path}: truncated point cloud: the sizes of the compressed points are missing.")
     packed, size = (int(value) for value in np.frombuffer(content, "<u4", count=2, offset=header.body))
     expected = header.points * header.row.itemsize
-    if size != expected:
+    if size != expected or size > packed * _LZF_GAIN:
         raise DataError(
-            f"{path}: corrupt point cloud: {header.points} points take {expected} bytes, the file says {size}."
+            f"{path}: corrupt point cloud: {header.points} points take {expected} bytes, the file says {size}, "
+            f"made of {packed}."
         )
     if len(content) - start < packed:
         raise DataError(
@@ -253,13 +271,17 @@ def _intensity(columns: dict[str, NDArray[Any]], path: str | Path) -> NDArray[np
 
 
 def _valid(cloud: NDArray[np.float32], path: str | Path, drop_invalid: bool) -> NDArray[np.float32]:
-    if not np.isfinite(cloud).all():
+    if cloud.size and not max(cloud.max(), -cloud.min()) <= SENSOR_RANGE:  # also when there is a NaN
         finite = np.isfinite(cloud).all(axis=1)
+        if np.abs(cloud[finite]).max(initial=0) > SENSOR_RANGE:
+            raise DataError(f"{path}: holds points farther than {SENSOR_RANGE:g} m, or such intensities; corrupt file.")
         if not drop_invalid:
             raise DataError(f"{path}: {int((~finite).sum())} of {len(cloud)} points are NaN or infinite; corrupt file.")
         cloud = cloud[finite]
     if not len(cloud):
         raise DataError(f"{path}: the cloud holds no valid point.")
+    if not cloud[:, :3].any():
+        raise DataError(f"{path}: all {len(cloud)} points are 0, 0, 0; an unfinished download?")
     return cloud
 
 

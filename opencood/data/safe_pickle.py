@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.data import files
+from opencood.data.pickle_opcodes import check_opcodes
 from opencood.errors import DataError
 
 # A pickle names NumPy's functions by module, and NumPy 2 has moved them; what NumPy itself would write is the same.
@@ -53,7 +54,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 _DAMAGED = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, MemoryError, OverflowError,
-    TypeError, ValueError,
+    RecursionError, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -64,8 +65,9 @@ def load_pickle(path: Path, asked: str = "") -> Any:
         DataError: the file is missing or damaged, or it asks for anything else.
     """
     try:
-        with io.BytesIO(files.read_bytes(path)) as file:
-            return _PlainUnpickler(file, f"{asked}{path}").load()
+        content = files.read_bytes(path)
+        check_opcodes(content)
+        return _PlainUnpickler(io.BytesIO(content), f"{asked}{path}").load()
     except OSError as error:
         raise DataError(f"{asked}{path}: cannot be read ({error.strerror or error}); is the path right?") from error
     except _DAMAGED as error:

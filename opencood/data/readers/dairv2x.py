@@ -14,6 +14,7 @@ from opencood.data.draws import Draws
 from opencood.data.frame import NOTHING, Agent, Camera, Frame, Objects, PointSource
 from opencood.data.pcd import read_points
 from opencood.data.perturb.timing import ON_TIME, Age
+from opencood.data.plausible import in_world
 from opencood.data.readers import dairv2x_metadata as metadata
 from opencood.data.readers.base import Conventions, ReaderSettings
 from opencood.errors import DataError
@@ -229,6 +230,7 @@ class DairV2XReader:
         clouds = {side: self._folder / entry[f"{side}_pointcloud_path"] for side in sides}
         offset = entry.get("system_error_offset") or {}
         correction = np.array([float(offset.get(key) or 0) for key in ("delta_x", "delta_y")])
+        in_world(correction, "system_error_offset")
         return Pair({side: images[side].stem for side in sides}, images, clouds, correction)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from opencood.data import files
 from opencood.data.frame import NOTHING, Objects
+from opencood.data.plausible import camera_matrix, in_world, rigid, sides
 from opencood.data.stamps import Recording
 from opencood.errors import DataError
 from opencood.geometry.boxes import boxes_to_corners_3d
@@ -32,7 +33,7 @@ def load(path: Path, asked: str = "") -> Any:
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{asked}{path}: cannot be read ({reason}); is the data set complete?") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{asked}{path}: broken JSON ({error}); truncated file?") from error
 
 
@@ -48,9 +49,9 @@ def transform(path: Path) -> NDArray[np.float64]:
         matrix = np.eye(4)
         matrix[:3, :3] = np.asarray(content["rotation"], np.float64)
         matrix[:3, 3] = np.asarray(content["translation"], np.float64).reshape(3)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return rigid(matrix, "the calibration")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: no rotation (3 x 3) and translation (3 x 1) of numbers: {error}.") from error
-    return _finite(matrix, path)
 
 
 def intrinsic(path: Path) -> NDArray[np.float64]:
@@ -61,8 +62,8 @@ def intrinsic(path: Path) -> NDArray[np.float64]:
     """
     content = load(path)
     try:
-        return _finite(np.asarray(content["cam_K"], np.float64).reshape(3, 3), path)
-    except (KeyError, TypeError, ValueError) as error:
+        return camera_matrix(np.asarray(content["cam_K"], np.float64).reshape(3, 3), "cam_K")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: no cam_K of nine numbers: {error}.") from error
 
 
@@ -75,9 +76,11 @@ def common_objects(path: Path) -> Objects:
     entries = load(path)
     try:
         corners = [np.asarray(entry["world_8_points"], np.float64).reshape(8, 3) for entry in entries]
-    except (KeyError, TypeError, ValueError) as error:
+        if not corners:
+            return NOTHING
+        return Objects(np.arange(len(corners)), in_world(np.stack(corners), "world_8_points"))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: an object has no world_8_points (8 x 3 numbers): {error}.") from error
-    return Objects(np.arange(len(corners)), _finite(np.stack(corners), path)) if corners else NOTHING
 
 
 def own_objects(path: Path, pose: NDArray[np.float64]) -> Objects:
@@ -91,14 +94,15 @@ def own_objects(path: Path, pose: NDArray[np.float64]) -> Objects:
     entries = load(path)
     try:
         numbered = list(_vehicles(entries))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        boxes = in_world(np.array([box for _, box in numbered]).reshape(-1, 7), "an object")
+        sides(boxes[:, 3:6], "3d_dimensions")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}: an object is incomplete: {reason}.") from error
     if not numbered:
         return NOTHING
-    ids, boxes = zip(*numbered, strict=True)
-    corners = boxes_to_corners_3d(_finite(np.array(boxes), path), "hwl").astype(np.float64)
-    return Objects(np.array(ids, np.int64), transform_points(corners, x_to_world(pose)))
+    corners = boxes_to_corners_3d(boxes, "hwl").astype(np.float64)
+    return Objects(np.array([number for number, _ in numbered], np.int64), transform_points(corners, x_to_world(pose)))
 
 
 def _vehicles(entries: list[Mapping[str, Any]]) -> Iterator[tuple[int, list[float]]]:
@@ -111,12 +115,6 @@ def _vehicles(entries: list[Mapping[str, Any]]) -> Iterator[tuple[int, list[floa
         number += 1
         if str(entry["type"]).lower() in _KEPT_TYPES:
             yield number, [*(float(entry["3d_location"][key]) for key in _PLACE), *sizes, float(entry["rotation"])]
-
-
-def _finite(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    if not np.isfinite(values).all():
-        raise DataError(f"{path}: holds numbers that are NaN or infinite; corrupt file.")
-    return values
 
 
 class History:
@@ -135,7 +133,7 @@ class History:
             ]
             batches, stamps, names = zip(*sorted(frames), strict=True)
             self._recording = Recording(stamps, batches)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"{path}: delay and asynchrony need batch_id, pointcloud_timestamp and pointcloud_path of every frame "
                 f"({error}); switch them off."

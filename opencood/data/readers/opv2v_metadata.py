@@ -16,6 +16,7 @@ from opencood.config.dialect import HypesLoader
 from opencood.data import files
 from opencood.data.cuboids import cuboid_corners
 from opencood.data.index import Moment
+from opencood.data.plausible import WORLD_METRES, camera_matrix, rigid, sides
 from opencood.errors import DataError
 from opencood.geometry.poses import tfm_to_pose, transform_points, x_to_world
 
@@ -74,7 +75,7 @@ def parse_metadata(path: Path, dialect: Dialect = OPV2V) -> Moment:
         mark = error.problem_mark or error.context_mark
         line = f" in line {mark.line + 1}" if mark else ""
         raise DataError(f"{path}: broken YAML{line}: {error.problem or error.context}; truncated file?") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, Mapping):
         raise DataError(
@@ -99,11 +100,13 @@ def _moment(document: Entry, dialect: Dialect, agent: str) -> Moment:
     listed = _map(document["vehicles"] or {}, "vehicles") if dialect.labels else {}
     vehicles = {name: _map(entry, f"vehicles.{name}") for name, entry in listed.items()}
     classes = {name: label for name, entry in vehicles.items() if (label := dialect.class_of(entry))}
-    ids = [dialect.id_of(_object_id(name), vehicles[name], agent) for name in classes]
+    ids = [dialect.id_of(object_id(name), vehicles[name], agent) for name in classes]
     numbers = sorted(int(found[1]) for key in document if (found := _CAMERA.match(str(key))))
     cameras = [(number, _map(document[f"camera{number}"], f"camera{number}")) for number in numbers]
     is_matrix = np.shape(document["lidar_pose"]) == (4, 4)
     pose = _numbers(document["lidar_pose"], (4, 4) if is_matrix else (6,), "lidar_pose")
+    if is_matrix:
+        rigid(pose, "'lidar_pose'")
     in_lidar = is_matrix if dialect.boxes_in_lidar is None else dialect.boxes_in_lidar
     corners = _stacked([_corners(name, vehicles[name]) for name in classes], (8, 3))
     return Moment(
@@ -113,16 +116,25 @@ def _moment(document: Entry, dialect: Dialect, agent: str) -> Moment:
         object_classes=np.array(list(classes.values()), np.int64),
         camera_poses=_stacked([_numbers(c["cords"], (6,), f"camera{k}.cords") for k, c in cameras], (6,)),
         camera_intrinsics=_stacked(
-            [_numbers(c["intrinsic"], (3, 3), f"camera{k}.intrinsic") for k, c in cameras], (3, 3)
+            [
+                camera_matrix(_numbers(c["intrinsic"], (3, 3), f"camera{k}.intrinsic"), f"'camera{k}.intrinsic'")
+                for k, c in cameras
+            ],
+            (3, 3),
         ),
         speed=float(_numbers(document.get("ego_speed", 0), (), "ego_speed")),
     )
 
 
-def _object_id(name: Any) -> int:
+def object_id(name: Any) -> int:
+    """Return the number of an object.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         return int(name)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"'vehicles' has the name {name!r} where the number of an object is expected") from error
 
 
@@ -138,8 +150,7 @@ def _corners(name: Any, vehicle: Mapping[str, Any]) -> NDArray[np.float64]:
         _numbers(vehicle.get(key, [0, 0, 0]) if key == "center" else vehicle[key], (3,), f"vehicles.{name}.{key}")
         for key in ("location", "center", "angle", "extent")
     )
-    if (extent < 0).any():
-        raise ValueError(f"'vehicles.{name}.extent' holds half sizes in metres, found {extent.tolist()}")
+    sides(extent, f"'vehicles.{name}.extent' (half sizes)")
     pose = np.concatenate([location + offset, angle])
     return cuboid_corners(extent[None], x_to_world(pose)[None])[0]
 
@@ -147,10 +158,10 @@ def _corners(name: Any, vehicle: Mapping[str, Any]) -> NDArray[np.float64]:
 def _numbers(value: Any, shape: tuple[int, ...], key: str) -> NDArray[np.float64]:
     try:
         numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
-    if numbers.shape != shape or not np.isfinite(numbers).all():
-        wanted = " x ".join(map(str, shape)) + " finite numbers" if shape else "a finite number"
+    if numbers.shape != shape or not (np.abs(numbers) <= WORLD_METRES).all():
+        wanted = " x ".join(map(str, shape)) + f" finite numbers up to {WORLD_METRES:.0e}" if shape else f"a finite number up to {WORLD_METRES:.0e}"
         raise ValueError(f"'{key}' must be {wanted}, found {value!r}"[:200])
     return numbers
 

@@ -13,7 +13,7 @@ from opencood.data.frame import Objects
 from opencood.data.index import Moment
 from opencood.data.readers.base import Conventions, ReaderSettings
 from opencood.data.readers.opv2v import OPV2VReader
-from opencood.data.readers.opv2v_metadata import VEHICLE, Dialect
+from opencood.data.readers.opv2v_metadata import VEHICLE, Dialect, object_id
 from opencood.errors import ConfigError
 from opencood.geometry.poses import transform_points, x_to_world
 from opencood.registry import register
@@ -63,5 +63,5 @@ def _class_of(entry: Mapping[str, Any]) -> int:
 
 def _common_id(name: int, entry: Mapping[str, Any], agent: str) -> int:
     """The id that links an object across agents, or one that no other agent uses."""
-    common = int(entry.get("ass_id", name))
+    common = object_id(entry.get("ass_id", name))
     return name + _IDS_PER_AGENT * int(agent) if common == _NO_PARTNER else common

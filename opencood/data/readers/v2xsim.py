@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.data import files
 from opencood.data.cuboids import cuboid_corners
 from opencood.data.draws import Draws
 from opencood.data.frame import NOTHING, Agent, Frame, Objects, PointSource
 from opencood.data.pcd import read_bin
 from opencood.data.perturb.timing import ON_TIME, Age
 from opencood.data.pictures import first_existing
+from opencood.data.plausible import in_world, rigid, sides
 from opencood.data.readers.base import Conventions, ReaderSettings
 from opencood.data.safe_pickle import load_pickle
 from opencood.data.stamps import Recording
@@ -78,7 +80,7 @@ class V2XSimReader:
         info = self._infos[index]
         try:
             agents = tuple(self._agent(index, number) for number in self._orders[index])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{self.settings.root}: frame {index}: {reason}.") from error
         return Frame(index, _SCENARIO, str(info.get("token", index)), agents)
@@ -93,13 +95,14 @@ class V2XSimReader:
             lidar_pose=believed,
             lidar_pose_clean=self._pose(index, number) if self.settings.pose_only else pose,
             objects=_objects(self._infos[index][f"labels_{number}"]) if self.settings.labels else NOTHING,
-            lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), read_sweep),
+            lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), self._read),
             modality=_MODALITY if self.settings.roster is not None else None,
             delay=index - late,
         )
 
     def _pose(self, index: int, number: int) -> NDArray[np.float64]:
-        return tfm_to_pose(np.asarray(self._infos[index][f"lidar_pose_{number}"], np.float64).reshape(4, 4))
+        key = f"lidar_pose_{number}"
+        return tfm_to_pose(rigid(np.asarray(self._infos[index][key], np.float64).reshape(4, 4), key))
 
     def _earlier(self, index: int, number: int, age: float) -> int:
         """The frame that an observation of some age comes from; never one before the agent appeared in its scene."""
@@ -116,6 +119,14 @@ class V2XSimReader:
                 f"{self.settings.root}: delay and asynchrony need a number 'timestamp' in every frame ({error}); "
                 "switch them off."
             ) from error
+
+    def _read(self, path: Path) -> NDArray[np.float32]:
+        if not files.is_file(path):
+            raise DataError(
+                f"{self.settings.root}: lists the sweep '{path}', which is neither in the working directory nor around "
+                "this file; is the data set complete? path_prefixes: {stored prefix: folder} says where sweeps lie."
+            )
+        return read_sweep(path)
 
     def _places(self, stored: str) -> list[Path]:
         """Where a stored path may lie, most likely first."""
@@ -151,14 +162,22 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
 
 
 def _has_agents(info: Any) -> bool:
-    return isinstance(info, Mapping) and isinstance(info.get("agent_num"), int | np.integer) and info["agent_num"] > 0
+    """Whether a frame says how many agents it has; each has keys of its own."""
+    count = info.get("agent_num") if isinstance(info, Mapping) else None
+    return isinstance(count, int | np.integer) and 0 < int(count) <= len(info)
 
 
 def _objects(labels: Mapping[str, Any]) -> Objects:
     boxes = np.asarray(labels["gt_boxes_global"], np.float64).reshape(-1, _BOX_COLUMNS)
-    ids = np.asarray(labels["gt_object_ids"]).reshape(-1).astype(np.int64)
-    if len(ids) != len(boxes) or not np.isfinite(boxes).all():
-        raise ValueError(f"{len(boxes)} boxes and {len(ids)} ids, all numbers finite, must go together")
+    listed = np.asarray(labels["gt_object_ids"]).reshape(-1)
+    if not np.isfinite(np.asarray(listed, np.float64)).all():
+        raise ValueError("gt_object_ids must be numbers")
+    ids = listed.astype(np.int64)
+    if len(ids) != len(boxes):
+        raise ValueError(f"{len(boxes)} boxes and {len(ids)} ids must go together")
+    sides(in_world(boxes, "gt_boxes_global")[:, 3:6], "sides in gt_boxes_global")
+    if not np.linalg.norm(boxes[:, 6:], axis=1).all():
+        raise ValueError("a quaternion in gt_boxes_global is zero")
     to_world = np.tile(np.eye(4), (len(boxes), 1, 1))
     to_world[:, :3, :3] = _rotations(boxes[:, 6:])
     to_world[:, :3, 3] = boxes[:, :3]

@@ -78,15 +78,13 @@ def write_cloud(path: Path, intensity: float) -> None:
     path.write_bytes(f"{header}WIDTH 61\nHEIGHT 1\nPOINTS 61\nDATA binary\n".encode() + points.tobytes())
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A data folder with two frames; the vehicle sees both cars, its camera one, the roadside unit the second."""
+def write_tree(folder: Path) -> Path:
+    """Write a data folder with two frames; the vehicle sees both cars, its camera one, the roadside unit the second."""
     unit = x_to_world(UNIT)
     shifted = unit.copy()
     shifted[:2, 3] -= list(OFFSET.values())
     camera = x_to_world(CAMERA)
     corners = boxes_to_corners_3d(CARS, "hwl").tolist()
-    folder = tmp_path / "dair"
     info = []
     for vehicle, infra in zip(VEHICLES, UNITS, strict=True):
         info.append(
@@ -116,6 +114,12 @@ def root(tmp_path: Path) -> Path:
     dump(folder / "cooperative/data_info.json", info[::-1])
     dump(folder / "train.json", list(VEHICLES))
     return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data folder with two frames."""
+    return write_tree(tmp_path / "dair")
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_clouds_are_found_wherever_they_are(
 
 def test_a_lost_cloud_is_named(write: Callable[..., Path], v2xsim: Hypes) -> None:
     dataset = build_dataset(v2xsim(write([info("/nowhere/")])), train=False)
-    with pytest.raises(DataError, match=r"/nowhere/sweeps/1\.bin: cannot be read"):
+    with pytest.raises(DataError, match=r"lists the sweep '/nowhere/sweeps/1\.bin'.*path_prefixes"):
         dataset[0]
 
 
