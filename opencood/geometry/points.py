@@ -52,9 +52,10 @@ def points_per_box(points: NDArray, corners: NDArray, margin: float = 0.0) -> ND
     axes = (edges / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)  # (M, 3, 3)
     centres = corners.mean(axis=1).astype(np.float32)
     reach = (lengths[..., 0] / 2 + margin).astype(np.float32)
-    local = np.einsum("mij,nj->mni", axes, points[:, :3].astype(np.float32)) - np.einsum("mij,mj->mi", axes, centres)[
-        :, None
-    ]
+    local = (
+        np.einsum("mij,nj->mni", axes, points[:, :3].astype(np.float32))
+        - np.einsum("mij,mj->mi", axes, centres)[:, None]
+    )
     return (np.abs(local) <= reach[:, None]).all(axis=2).sum(axis=1)
 
 

@@ -24,14 +24,25 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("root", type=Path, metavar="ROOT", help="data set, one split of it, or its list of frames")
     parser.add_argument("--format", metavar="NAME", help="opv2v, v2xset, v2xsim, dairv2x, ... (default: recognised)")
     parser.add_argument(
-        "--need", nargs="+", default=[], metavar="KIND", help=f"what must be there besides clouds: {', '.join(OPTIONAL)}"
+        "--need",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help=f"what must be there besides clouds: {', '.join(OPTIONAL)}",
     )
-    parser.add_argument("--quick", action="store_true", help="all metadata, but about 200 frames of clouds and pictures")
+    parser.add_argument(
+        "--quick", action="store_true", help="all metadata, but about 200 frames of clouds and pictures"
+    )
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report there")
     parser.add_argument("--plugin", nargs="+", default=[], metavar="FILE", help="Python files that register a reader")
     parser.add_argument(
-        "--set", nargs="+", default=[], type=_key_value, metavar="KEY=VALUE", help="keys of the reader, such as data_dir"
+        "--set",
+        nargs="+",
+        default=[],
+        type=_key_value,
+        metavar="KEY=VALUE",
+        help="keys of the reader, such as data_dir",
     )
     return parser.parse_args(argv)
 

@@ -16,7 +16,10 @@ _OPV2V_H = "OPV2V-H (huggingface.co/datasets/yifanlu/OPV2V-H), unpacked as OPV2V
 _LINES = f"they are in OPV2V-H-LiDAR-part* of {_OPV2V_H}"
 # (format, kind of data) -> where it comes from; format "" stands for all others.
 _SOURCES = {
-    ("opv2v", LIDAR): "unpack train.zip, validate.zip and test.zip of OPV2V again; every chunk of a split archive counts",
+    (
+        "opv2v",
+        LIDAR,
+    ): "unpack train.zip, validate.zip and test.zip of OPV2V again; every chunk of a split archive counts",
     ("opv2v", METADATA): "unpack the archive of this split of OPV2V again",
     ("opv2v", CAMERA): "pictures are in the same archives of OPV2V as the clouds; unpack them completely",
     ("opv2v", VISIBILITY): "bev_visibility is in the additional archive of OPV2V, unpacked as OPV2V/additional/<split>",

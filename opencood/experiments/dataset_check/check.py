@@ -103,9 +103,7 @@ def write_report(path: Path, root: Path, reports: Sequence[SplitReport]) -> None
         StorageError: the file cannot be written.
     """
     can_start = all(report.can_start for report in reports)
-    write_json(
-        path, {"root": str(root), "can_start": can_start, "splits": [report.as_plain() for report in reports]}
-    )
+    write_json(path, {"root": str(root), "can_start": can_start, "splits": [report.as_plain() for report in reports]})
 
 
 def _check_split(split: Split, options: CheckOptions) -> SplitReport:

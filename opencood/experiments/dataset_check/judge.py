@@ -72,7 +72,9 @@ def files(summary: Summary, format_name: str, frames: int, needed: Collection[st
             yield trouble
         elif present:
             sizes = ", ".join(f"{width} x {height}" for width, height in sorted(summary.picture_sizes))
-            yield Finding(FINE, kind, _count(present, "file") + (f", {sizes}" if kind == kinds.CAMERA and sizes else ""))
+            yield Finding(
+                FINE, kind, _count(present, "file") + (f", {sizes}" if kind == kinds.CAMERA and sizes else "")
+            )
         elif kind in needed:
             yield Finding(PROBLEM, kind, "this data set has none", source_of(format_name, kind))
 
@@ -123,7 +125,11 @@ def boxes(summary: Summary) -> Iterator[Finding]:
     """Sizes and places of boxes, and whether they lie where the points are."""
     for count, subject, what in (
         (summary.odd_sizes, "box sizes", "shorter than 0.1 m or longer than 30 m on a side"),
-        (summary.out_of_range, "box places", "farther than 200 m from the agent that lists them, or 50 m above or below"),
+        (
+            summary.out_of_range,
+            "box places",
+            "farther than 200 m from the agent that lists them, or 50 m above or below",
+        ),
     ):
         if count:
             status = PROBLEM if count > _TOLERATED * summary.objects else NOTE
@@ -136,7 +142,9 @@ def boxes(summary: Summary) -> Iterator[Finding]:
     if summary.near >= _FEWEST_BOXES and share < _LEAST_HIT:
         fix = "boxes and clouds are in different frames of reference: check calibration, pose order and units"
         if mirrored > max(_LEAST_HIT, _MIRROR_GAIN * share):
-            fix = f"with y mirrored it would be {mirrored:.0%}: one of clouds and labels is left-handed, one right-handed"
+            fix = (
+                f"with y mirrored it would be {mirrored:.0%}: one of clouds and labels is left-handed, one right-handed"
+            )
         yield Finding(PROBLEM, "points in boxes", found, fix)
     else:
         yield Finding(FINE, "points in boxes", found)

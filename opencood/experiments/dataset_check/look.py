@@ -124,7 +124,7 @@ class SplitReaders:
     """
 
     def __init__(self, split: Split) -> None:
-        reader = REGISTRY.get("reader", split.format, where="--format").target
+        reader: Any = REGISTRY.get("reader", split.format, where="--format").target
         self.conventions = reader.conventions
         # Training order: every agent takes part, whatever a mode of testing leaves out.
         base = ReaderSettings(split.root, "ROOT", True, _EVERYBODY, skip_broken=True, hypes=split.hypes)

@@ -68,19 +68,20 @@ def motion_of(looks: Iterable[FrameLook], root: Path) -> Motion:
         int(second) - int(first) for track in tracks.values() for first, second in _pairs(track) if _numbers(track)
     )
     step = differences.most_common(1)[0][0] if differences else None
-    jumps, timed = [], []
-    for (scenario, agent), track in tracks.items():
+    jumps: list[Jump] = []
+    timed: list[tuple[Path, str, str, float]] = []
+    for (scenario, name), track in tracks.items():
         stamps = sorted(track)
         poses = np.array([track[stamp][1] for stamp in stamps])
         metres, degrees = _moved(poses)
         scale = _intervals(stamps, step)
         limit = _ROADSIDE_METRES if next(iter(track.values()))[0] else _JUMP_METRES * scale
         for k in np.flatnonzero((metres > limit) | (degrees > _JUMP_DEGREES * scale)).tolist():
-            jumps.append(Jump(scenario, agent, (stamps[k], stamps[k + 1]), float(metres[k]), float(degrees[k])))
+            jumps.append(Jump(scenario, name, (stamps[k], stamps[k + 1]), float(metres[k]), float(degrees[k])))
         usable = np.flatnonzero((metres > _MOVING) & (metres < _JUMP_METRES) & (scale == 1)).tolist()
         if usable and len(timed) < _TIMED_PAIRS:
             k = usable[len(usable) // 2]
-            timed.append((root / scenario / agent, stamps[k], stamps[k + 1], float(metres[k])))
+            timed.append((root / scenario / name, stamps[k], stamps[k + 1], float(metres[k])))
     gaps = sum(count for difference, count in differences.items() if difference != step)
     steps = sum(max(0, len(track) - 1) for track in tracks.values())
     return Motion(step, steps, gaps, tuple(jumps), _frame_rate(timed))
