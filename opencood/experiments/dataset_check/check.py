@@ -90,7 +90,7 @@ def check_dataset(options: CheckOptions) -> Iterator[SplitReport]:
     if unknown:
         raise ConfigError(f"--need: '{unknown[0]}' is none of {', '.join(judge.OPTIONAL)}.")
     import_plugins({"plugins": list(options.plugins)})  # type: ignore[arg-type]
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
     for split in find_splits(options.root, options.format, options.hypes):
         report = _check_split(split, options)
         yield _with_overlap(report, seen)
@@ -165,13 +165,13 @@ def _short(look: FrameLook) -> FrameLook:
     return replace(look, troubles=tuple(kept))
 
 
-def _with_overlap(report: SplitReport, seen: dict[str, str]) -> SplitReport:
+def _with_overlap(report: SplitReport, seen: set[str]) -> SplitReport:
     """Add a note when a scenario was in an earlier split already."""
-    own = report.summary.scenarios if report.split.root.is_dir() else {}
+    own = list(report.summary.scenarios) if report.split.root.is_dir() else []
     shared = [name for name in own if name in seen]
-    seen.update(dict.fromkeys(own, report.split.name))
+    seen.update(own)
     if not shared:
         return report
-    found = f"{len(shared)} are also in {seen[shared[0]]}, such as {shared[0]}"
+    found = f"{len(shared)} also in an earlier split, such as {shared[0]}"
     note = Finding(NOTE, "scenarios", found, "training and test must not share scenarios")
     return replace(report, findings=(*report.findings, note))

@@ -24,6 +24,7 @@ OPTIONAL = {
     kinds.OWN_LABELS: "late and heterogeneous fusion",
     kinds.CAMERA_LABELS: "label_type: camera",
 }
+_LISTS = (kinds.OWN_LABELS, kinds.CAMERA_LABELS)  # counted by frames; only some methods read them
 _TOLERATED = 0.01  # share of odd boxes or jumps that is told but stops nobody
 _FEWEST_BOXES, _LEAST_HIT = 20, 0.2  # below this share of nearby boxes with points, frames of reference are wrong
 _MIRROR_GAIN = 1.5
@@ -73,7 +74,7 @@ def files(summary: Summary, format_name: str, frames: int, needed: Collection[st
         elif present:
             sizes = ", ".join(f"{width} x {height}" for width, height in sorted(summary.picture_sizes))
             yield Finding(
-                FINE, kind, _count(present, "file") + (f", {sizes}" if kind == kinds.CAMERA and sizes else "")
+                FINE, kind, _count(present, _unit(kind)) + (f", {sizes}" if kind == kinds.CAMERA and sizes else "")
             )
         elif kind in needed:
             yield Finding(PROBLEM, kind, "this data set has none", source_of(format_name, kind))
@@ -85,8 +86,10 @@ def _of_kind(
     missing, broken, present = (summary.states[kind, state] for state in (MISSING, BROKEN, OK))
     if not missing and not broken:
         return None
-    of_all = total or f"of {missing + broken + present} files"
+    of_all = total or f"of {missing + broken + present} {_unit(kind)}s"
     found = " and ".join(f"{count} {state}" for count, state in ((missing, MISSING), (broken, BROKEN)) if count)
+    is_list = kind in _LISTS
+    found = found.replace(BROKEN, f"{MISSING} or {BROKEN}") if is_list else found
     source = source_of(format_name, kind)
     examples = [*summary.examples.get((kind, BROKEN), []), *summary.examples.get((kind, MISSING), [])][:EXAMPLES]
     if not needed and not present:
@@ -94,7 +97,9 @@ def _of_kind(
         return Finding(NOTE, kind, f"none ({used_by} cannot be used){first}", source)
     lines = "".join(f"\n{'':>24}{example.message or example.where}" for example in examples)
     without = f"; needed for {used_by}" if used_by else ""
-    return Finding(PROBLEM if needed or broken else NOTE, kind, f"{found} {of_all}{without}{lines}", source)
+    return Finding(
+        PROBLEM if needed or (broken and not is_list) else NOTE, kind, f"{found} {of_all}{without}{lines}", source
+    )
 
 
 def movement(motion: Motion, lacking: dict[str, list[tuple[str, int]]]) -> Iterator[Finding]:
@@ -155,6 +160,10 @@ def stray_folders(names: Sequence[str]) -> Iterator[Finding]:
     if names:
         found = f"{_count(len(names), 'folder')} without a frame: {', '.join(names[:EXAMPLES])}"
         yield Finding(NOTE, "scenarios", found, "expected <scenario>/<agent number>/<stamp>.yaml; unpack them again")
+
+
+def _unit(kind: str) -> str:
+    return "frame" if kind in _LISTS else "file"
 
 
 def _count(number: int, thing: str) -> str:
