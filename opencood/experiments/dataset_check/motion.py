@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from opencood.config.dialect import HypesLoader
 from opencood.data.readers.base import Reader
 from opencood.experiments.dataset_check.look import FrameLook
 
-_JUMP_METRES, _JUMP_DEGREES = 10.0, 45.0  # a step; at 10 Hz faster than 360 km/h, or once around in a second
+_JUMP_METRES, _JUMP_DEGREES = 10.0, 45.0  # a step may be so long, however short it takes,
+_SPEED, _TURN = 60.0, 90.0  # or last so long at so many metres and degrees a second
+_USUAL_HERTZ = 10.0  # where nothing says how fast frames follow each other
 _ROADSIDE_METRES = 0.5  # roadside units stand still
 _MOVING = 0.2  # metres a step from which on the speed says something about the time between frames
-_TIMED_PAIRS = 20
+_TIMED_PAIRS, _TIMED_STEPS, _FEWEST_TIMED = 20, 5, 3  # in all, of one agent, to believe them
 _KMH = 3.6
 
 
@@ -68,23 +70,49 @@ def motion_of(looks: Iterable[FrameLook], root: Path) -> Motion:
         int(second) - int(first) for track in tracks.values() for first, second in _pairs(track) if _numbers(track)
     )
     step = differences.most_common(1)[0][0] if differences else None
-    jumps: list[Jump] = []
-    timed: list[tuple[Path, str, str, float]] = []
-    for (scenario, name), track in tracks.items():
-        stamps = sorted(track)
-        poses = np.array([track[stamp][1] for stamp in stamps])
-        metres, degrees = _moved(poses)
-        scale = _intervals(stamps, step)
-        limit = _ROADSIDE_METRES if next(iter(track.values()))[0] else _JUMP_METRES * scale
-        for k in np.flatnonzero((metres > limit) | (degrees > _JUMP_DEGREES * scale)).tolist():
-            jumps.append(Jump(scenario, name, (stamps[k], stamps[k + 1]), float(metres[k]), float(degrees[k])))
-        usable = np.flatnonzero((metres > _MOVING) & (metres < _JUMP_METRES) & (scale == 1)).tolist()
-        if usable and len(timed) < _TIMED_PAIRS:
-            k = usable[len(usable) // 2]
-            timed.append((root / scenario / name, stamps[k], stamps[k + 1], float(metres[k])))
+    walks = {key: _walk(track, step) for key, track in tracks.items()}
+    hertz = _frame_rate(_timed(walks, root))
+    jumps = [jump for key, walk in walks.items() for jump in _jumps(*key, walk, hertz)]
     gaps = sum(count for difference, count in differences.items() if difference != step)
     steps = sum(max(0, len(track) - 1) for track in tracks.values())
-    return Motion(step, steps, gaps, tuple(jumps), _frame_rate(timed))
+    return Motion(step, steps, gaps, tuple(jumps), hertz)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The steps of one agent: metres, degrees and usual intervals of each, (n - 1,) for n stamps."""
+
+    stamps: list[str]
+    roadside: bool
+    metres: NDArray[np.float64]
+    degrees: NDArray[np.float64]
+    intervals: NDArray[np.float64]
+
+
+def _walk(track: Mapping[str, tuple[bool, tuple[float, ...]]], step: int | None) -> _Walk:
+    stamps = sorted(track)
+    metres, degrees = _moved(np.array([track[stamp][1] for stamp in stamps]))
+    return _Walk(stamps, track[stamps[0]][0], metres, degrees, _intervals(stamps, step))
+
+
+def _jumps(scenario: str, agent: str, walk: _Walk, hertz: float | None) -> Iterator[Jump]:
+    """Steps that nothing on wheels makes in their time; a roadside unit makes none."""
+    seconds = walk.intervals / (hertz or _USUAL_HERTZ)
+    farthest = np.full(len(seconds), _ROADSIDE_METRES) if walk.roadside else np.maximum(_JUMP_METRES, _SPEED * seconds)
+    turned = np.maximum(_JUMP_DEGREES, _TURN * seconds)
+    for k in np.flatnonzero((walk.metres > farthest) | (walk.degrees > turned)).tolist():
+        pair = (walk.stamps[k], walk.stamps[k + 1])
+        yield Jump(scenario, agent, pair, float(walk.metres[k]), float(walk.degrees[k]))
+
+
+def _timed(walks: Mapping[tuple[str, str], _Walk], root: Path) -> list[tuple[Path, str, str, float]]:
+    """Folder, two stamps in a row, and metres between them, of some agents that move."""
+    found: list[tuple[Path, str, str, float]] = []
+    for (scenario, agent), walk in walks.items():
+        usable = np.flatnonzero((walk.metres > _MOVING) & (walk.intervals == 1)).tolist()
+        for k in usable[:: max(1, len(usable) // _TIMED_STEPS)][:_TIMED_STEPS]:
+            found.append((root / scenario / agent, walk.stamps[k], walk.stamps[k + 1], float(walk.metres[k])))
+    return found[:: max(1, len(found) // _TIMED_PAIRS)][:_TIMED_PAIRS]
 
 
 def missing_stamps(reader: Reader) -> dict[str, list[tuple[str, int]]]:
@@ -124,13 +152,13 @@ def _intervals(stamps: list[str], step: int | None) -> NDArray[np.float64]:
 
 
 def _frame_rate(timed: list[tuple[Path, str, str, float]]) -> float | None:
-    """Frames a second: the speed in two metadata files over the way between them."""
+    """Frames a second: the speed in two metadata files over the way between them; None from fewer than three pairs."""
     rates = []
     for folder, first, second, metres in timed:
         speeds = [_speed(folder / f"{stamp}.yaml") for stamp in (first, second)]
         if None not in speeds:
             rates.append(np.mean([speed for speed in speeds if speed is not None]) / _KMH / metres)
-    return float(np.median(rates)) if rates else None
+    return float(np.median(rates)) if len(rates) >= _FEWEST_TIMED else None
 
 
 def _speed(path: Path) -> float | None:
