@@ -23,6 +23,7 @@ from opencood.experiments.processes import fresh_processes
 from opencood.simulation.writers.storage import write_json
 
 _QUICK_FRAMES = 200  # frames of a split whose sensor files are read with --quick
+_WITHOUT_SCENARIOS = ("dairv2x", "v2xsim")  # one list of frames of many drives: what follows is not what moved on
 _CHUNK = 50  # frames that a process looks at before it reports
 
 
@@ -125,7 +126,7 @@ def _findings(
     if summary.frames:
         yield from judge.inventory(summary, split.format)
     yield from judge.files(summary, split.format, len(looks), need)
-    if readers.conventions.delayable:
+    if split.format not in _WITHOUT_SCENARIOS:
         yield from judge.movement(motion_of(looks, split.root), missing_stamps(readers.main))
     if summary.objects:
         yield from judge.boxes(summary)
