@@ -161,7 +161,8 @@ def _numbers(value: Any, shape: tuple[int, ...], key: str) -> NDArray[np.float64
     except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
     if numbers.shape != shape or not (np.abs(numbers) <= WORLD_METRES).all():
-        wanted = " x ".join(map(str, shape)) + f" finite numbers up to {WORLD_METRES:.0e}" if shape else f"a finite number up to {WORLD_METRES:.0e}"
+        size = " x ".join(map(str, shape)) + " finite numbers" if shape else "a finite number"
+        wanted = f"{size} up to {WORLD_METRES:.0e}"
         raise ValueError(f"'{key}' must be {wanted}, found {value!r}"[:200])
     return numbers
 
