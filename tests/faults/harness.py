@@ -16,9 +16,9 @@ import numpy as np
 
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
-from opencood.data.images import first_existing, read_picture
+from opencood.data.pictures import first_existing, read_picture
 from opencood.data.readers.base import ReaderSettings
-from opencood.data.readers.opv2v import channel_file
+from opencood.data.readers.opv2v_files import channel_file
 from opencood.errors import OpencoodError
 from opencood.registry import REGISTRY
 from tests.faults.mutations import Damaged, damage

@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from opencood.data import files
+from opencood.data.index import folders_of
 from opencood.data.readers.opv2v import OPV2VReader
 from opencood.errors import ConfigError, DataError
 from opencood.experiments.build import import_plugins
@@ -131,7 +133,7 @@ def _findings(
     if summary.objects:
         yield from judge.boxes(summary)
     if isinstance(readers.main, OPV2VReader):
-        folders = sorted(entry.name for entry in split.root.iterdir() if entry.is_dir())
+        folders = [entry.name for entry in folders_of(split.root)]
         yield from judge.stray_folders([name for name in folders if name not in readers.main.index.tree])
 
 
@@ -168,7 +170,7 @@ def _short(look: FrameLook) -> FrameLook:
 
 def _with_overlap(report: SplitReport, seen: set[str]) -> SplitReport:
     """Add a note when a scenario was in an earlier split already."""
-    own = list(report.summary.scenarios) if report.split.root.is_dir() else []
+    own = list(report.summary.scenarios) if files.is_dir(report.split.root) else []
     shared = [name for name in own if name in seen]
     seen.update(own)
     if not shared:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.data import files
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent, Frame, Objects
-from opencood.data.images import first_existing, read_picture
+from opencood.data.pictures import first_existing, read_picture
 from opencood.data.readers.base import Reader, ReaderSettings
-from opencood.data.readers.opv2v import OPV2VReader, channel_file
+from opencood.data.readers.opv2v import OPV2VReader
+from opencood.data.readers.opv2v_files import channel_file
 from opencood.errors import DataError
 from opencood.experiments.dataset_check.places import Split
 from opencood.geometry.points import points_per_box
@@ -217,9 +219,9 @@ def _sweep(agent: Agent, decode: bool, notes: _Notes) -> NDArray[np.float32] | N
     try:
         points = agent.lidar.read() if decode else None
     except DataError as error:
-        notes.add(LIDAR, BROKEN if path.exists() else MISSING, str(error))
+        notes.add(LIDAR, BROKEN if files.exists(path) else MISSING, str(error))
         return None
-    if decode or path.exists():
+    if decode or files.exists(path):
         notes.add(LIDAR, OK)
     else:
         notes.add(LIDAR, MISSING, str(path))
@@ -227,7 +229,7 @@ def _sweep(agent: Agent, decode: bool, notes: _Notes) -> NDArray[np.float32] | N
 
 
 def _file(kind: str, path: Path, notes: _Notes) -> None:
-    notes.add(kind, OK if path.exists() else MISSING, str(path))
+    notes.add(kind, OK if files.exists(path) else MISSING, str(path))
 
 
 def _pictures(agent: Agent, decode: bool, notes: _Notes) -> tuple[tuple[int, int], ...]:
@@ -238,7 +240,7 @@ def _pictures(agent: Agent, decode: bool, notes: _Notes) -> tuple[tuple[int, int
         wanted.append((VISIBILITY, first_existing(agent.visibility.places), "L"))
     sizes = set()
     for kind, path, mode in wanted:
-        if not decode or not path.exists():
+        if not decode or not files.exists(path):
             _file(kind, path, notes)
             continue
         try:

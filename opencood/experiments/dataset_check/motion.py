@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from opencood.config.dialect import HypesLoader
+from opencood.data import files
 from opencood.data.readers.base import Reader
 from opencood.experiments.dataset_check.look import FrameLook
 
@@ -164,7 +165,7 @@ def _frame_rate(timed: list[tuple[Path, str, str, float]]) -> float | None:
 def _speed(path: Path) -> float | None:
     """``ego_speed`` of a metadata file, km/h; None where the format has none."""
     try:
-        content = yaml.load(path.read_bytes(), Loader=HypesLoader)
+        content = yaml.load(files.read_bytes(path), Loader=HypesLoader)
         return float(content["ego_speed"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):  # formats without speeds, broken files
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import yaml
 
 from opencood.config.dialect import HypesLoader
+from opencood.data import files
+from opencood.data.index import entries_of, folders_of
 from opencood.errors import ConfigError, DataError
 from opencood.registry import REGISTRY
 
@@ -53,7 +56,7 @@ def find_splits(root: Path, format_name: str | None = None, hypes: Mapping[str, 
     """
     if format_name is not None:
         REGISTRY.get("reader", format_name, where="--format")
-    if not root.exists():
+    if not files.exists(root):
         raise DataError(f"{root}: no such file or folder (working directory {Path.cwd()}).")
     given = dict(hypes or {})
     places = _places(root, format_name)
@@ -68,21 +71,21 @@ def find_splits(root: Path, format_name: str | None = None, hypes: Mapping[str, 
 
 def _places(root: Path, format_name: str | None) -> list[tuple[str, Path]]:
     """Name and path of every split; formats that keep lists of frames in files have one file a split."""
-    if root.is_file():
+    if files.is_file(root):
         if format_name is None and root.suffix not in _TABLE_FORMATS:
             raise ConfigError(f"{root}: name the format of this file with --format.")
         return [(root.stem, root)]
     if format_name in (None, "v2xsim"):
-        tables = sorted([*root.glob("v2xsim_infos_*.pkl"), *root.glob("*/v2xsim_infos_*.pkl")])
+        tables = [table for folder in (root, *_folders(root)) for table in _files(folder, "v2xsim_infos_*.pkl")]
         if tables or format_name:
             return [(table.stem.rpartition("_")[2], table) for table in tables]
     if format_name in (None, "dairv2x"):
         nested = root / _COOPERATIVE
-        folder = nested if nested.is_dir() else root
-        if (folder / "cooperative").is_dir() or format_name:
+        folder = nested if files.is_dir(nested) else root
+        if files.is_dir(folder / "cooperative") or format_name:
             lists = [folder / f"{name}.json" for name in ("train", "val", "test")]
-            return [(place.stem, place) for place in lists if place.is_file()]
-    below = [(name, root / name) for name in SPLITS if (root / name).is_dir()]
+            return [(place.stem, place) for place in lists if files.is_file(place)]
+    below = [(name, root / name) for name in SPLITS if files.is_dir(root / name)]
     if below:
         return below
     return [(root.name, root)] if format_name or next(_metadata(root), None) else []
@@ -90,27 +93,27 @@ def _places(root: Path, format_name: str | None) -> list[tuple[str, Path]]:
 
 def _recognised(place: Path) -> str:
     """The format of a split by what lies in it; V2XSet and OPV2V differ by little, so their names count too."""
-    if place.is_file():
+    if files.is_file(place):
         return _TABLE_FORMATS[place.suffix]
     declared = _declared(place.parent / _MANIFEST) or _declared(place / _MANIFEST)
     if declared:
         return declared
-    files = list(_metadata(place))
-    if any(file.with_suffix(".bin").exists() for file in files):
+    found = list(_metadata(place))
+    if any(files.exists(file.with_suffix(".bin")) for file in found):
         return "v2xreal"
-    if any(_is_v2v4real(file) for file in files[:2]):
+    if any(_is_v2v4real(file) for file in found[:2]):
         return "v2v4real"
     path = str(place.resolve()).upper()
     if "V2XSET" in path or "OPV2V" in path:
         return "v2xset" if "V2XSET" in path else "opv2v"
-    agents = {file.parent.name for file in files}
-    maps = any(file.with_name(f"{file.stem}_bev_visibility.png").exists() for file in files)
+    agents = {file.parent.name for file in found}
+    maps = any(files.exists(file.with_name(f"{file.stem}_bev_visibility.png")) for file in found)
     return "v2xset" if any(name.startswith("-") for name in agents) and not maps else "opv2v"
 
 
 def _declared(manifest: Path) -> str | None:
     try:
-        content = json.loads(manifest.read_text())
+        content = json.loads(files.read_bytes(manifest))
     except (OSError, ValueError):  # no simulated data set
         return None
     name = content.get("format") if isinstance(content, dict) else None
@@ -121,7 +124,7 @@ def _metadata(place: Path) -> Iterator[Path]:
     """Some metadata files of the OPV2V family, from every agent of the first scenarios."""
     found = 0
     for agent in (agent for scenario in _folders(place) for agent in _folders(scenario)):
-        file = min(agent.glob("*.yaml"), default=None)
+        file = next(iter(_files(agent, "*.yaml")), None)
         if file is not None:
             yield file
             found += 1
@@ -130,13 +133,17 @@ def _metadata(place: Path) -> Iterator[Path]:
 
 
 def _folders(place: Path) -> list[Path]:
-    return sorted(entry for entry in place.iterdir() if entry.is_dir())
+    return [Path(entry.path) for entry in folders_of(place)]
+
+
+def _files(place: Path, pattern: str) -> list[Path]:
+    return [Path(entry.path) for entry in entries_of(place) if fnmatch(entry.name, pattern)]
 
 
 def _is_v2v4real(file: Path) -> bool:
     """Poses are matrices, or objects have an id that links agents."""
     try:
-        content = yaml.load(file.read_bytes(), Loader=HypesLoader)
+        content = yaml.load(files.read_bytes(file), Loader=HypesLoader)
         objects = (content.get("vehicles") or {}).values()
         return np.shape(content.get("lidar_pose")) == (4, 4) or any("ass_id" in entry for entry in objects)
     except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError):  # the check itself will report it

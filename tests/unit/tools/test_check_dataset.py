@@ -15,6 +15,7 @@ import yaml
 from opencood.errors import ConfigError, DataError
 from opencood.experiments.dataset_check import check
 from opencood.experiments.dataset_check.places import find_splits
+from opencood.experiments.pack import pack
 from opencood.geometry.poses import transform_points, x_to_world
 from opencood.tools.check_dataset import main
 from tests.faults.trees import TREES, Tree
@@ -232,6 +233,17 @@ def test_what_is_no_data_set(tmp_path: Path, made: Make) -> None:
         main([str(tmp_path / "empty")])
     with pytest.raises(ConfigError, match="opv2x"):
         main([str(made("opv2v").root), "--format", "opv2x"])
+
+
+@pytest.mark.parametrize("name", ["opv2v", "dairv2x", "v2xsim"])
+def test_a_packed_data_set_is_checked_like_its_folder(name: str, made: Make, tmp_path: Path) -> None:
+    tree = made(name)
+    pack(tree.folder, tmp_path / "packed")
+    figures = [
+        [report.as_plain()["figures"] for report in check.check_dataset(check.CheckOptions(place))]
+        for place in (tree.folder, tmp_path / "packed")
+    ]
+    assert figures[0] == figures[1] and figures[0]
 
 
 def test_an_unreadable_list_of_frames_is_a_problem(made: Make, capsys: pytest.CaptureFixture[str]) -> None:
