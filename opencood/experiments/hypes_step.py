@@ -38,7 +38,16 @@ EPOCHS_LOOKED_AT = 6  # training draws modalities anew in each; enough to meet e
 STAND_IN = "opv2v"
 _SCENE = {"preset": "mini", "scenarios": (1, 1, 0), "frames": 2, "agents": (4, 4), "seed": 1}
 # What cannot change a step: where data are, how long and how fast is trained.
-_NOT_STEPPED = ("name", "root_dir", "validate_dir", "test_dir", "optimizer", "lr_scheduler", "yaml_parser", "train_params")
+_NOT_STEPPED = (
+    "name",
+    "root_dir",
+    "validate_dir",
+    "test_dir",
+    "optimizer",
+    "lr_scheduler",
+    "yaml_parser",
+    "train_params",
+)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """The one rule that makes a configuration small enough to try out, whatever its method.
 
 The shortest range of a file reaches one unit from the agent, and every other as many units as it is longer, rounded,
-but no more than ``MOST_UNITS``. A unit is ``UNIT`` metres, or more where cells are coarse: twice a unit is a multiple of
+but no more than ``MOST_UNITS``. A unit is ``UNIT`` metres, or more where cells are coarse: two units are a multiple of
 ``UNIT_CELLS`` of the coarsest cells, so that strides, windows and pyramids keep dividing the maps. What follows:
 
 * ranges (six numbers ``x0, y0, z0, x1, y1, z1``) become symmetric in x and y, and keep their heights;
 * ``xbound``, ``ybound`` of a camera's ``grid_conf`` become symmetric, and keep their step;
-* sizes of maps that the file states by itself (``H`` and ``W``, ``in_feature_shape``, ``out_feature_shape``) shrink like
-  the range beside them, or like the model's; everything that a parser derives is derived again;
+* sizes of maps that the file states by itself (``H`` and ``W``, ``in_feature_shape``, ``out_feature_shape``) shrink
+  like the range beside them, or like the model's; everything that a parser derives is derived again;
 * pictures are read as they are and scaled to a quarter of ``final_dim``, in whole ``PICTURE_UNIT`` pixels.
 
 Voxels, channels, depths, heads, windows, numbers of agents and thresholds stay.

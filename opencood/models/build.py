@@ -11,6 +11,7 @@ from torch import nn
 
 from opencood.config.tree import lookup, section
 from opencood.errors import ConfigError
+from opencood.models.unavailable import why_unavailable
 from opencood.registry import REGISTRY
 
 
@@ -35,8 +36,11 @@ def build_model(hypes: Mapping[str, Any], train_flag: bool = True) -> nn.Module:
     args = wanted.get("args") or {}
     if not isinstance(args, Mapping):
         raise ConfigError(f"model.args: a mapping is expected, not {type(args).__name__}.")
-    if not REGISTRY.has("model", name) and (found := _class_of_module(name)) is not None:
-        return found(args)
+    if not REGISTRY.has("model", name):
+        if (found := _class_of_module(name)) is not None:
+            return found(args)
+        if (reason := why_unavailable(name)) is not None:
+            raise ConfigError(f"model.core_method: '{name}' is a published model, but {reason}.")
     _check_anchors(hypes, args)
     _check_grids(hypes, args)
     return REGISTRY.build("model", name, args, where="model.args", hypes=hypes, train_flag=train_flag)
