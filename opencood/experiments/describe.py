@@ -1,0 +1,266 @@
+"""What a detector is made of: stages, shapes, parameters, operations and message sizes, without weights or data."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from opencood.communication import Message, encode
+from opencood.config.loader import Hypes
+from opencood.config.tree import section
+from opencood.errors import ConfigError
+from opencood.experiments.build import build_model
+from opencood.experiments.fusion_methods import dataset_family
+from opencood.experiments.meta_batch import META, meta_batch
+from opencood.models.detector import Detector
+from opencood.models.encoders.lift_splat_shoot_geometry import CellSum
+from opencood.models.parts import modalities as modalities_of
+
+VOXELS = 10_000
+OUTSIDE = "(between the parts)"
+NO_SHAPE: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One part: its stage, the shape it gives, its parameters and its operations in one scene.
+
+    Operations are floating-point ones of matrix products and convolutions, a multiplication and an addition counting as
+    two; those of a part count as frozen when none of its parameters train.
+    """
+
+    name: str
+    stage: str
+    shape: tuple[int, ...]
+    trainable: int
+    frozen: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """A detector in figures; ``messages`` maps what is sent to its size in bits, header included."""
+
+    core_method: str
+    summary: str
+    agents: tuple[str, ...]
+    parts: tuple[PartReport, ...]
+    messages: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def total(self, of: Callable[[PartReport], int]) -> int:
+        """Sum over the parts."""
+        return sum(map(of, self.parts))
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        trainable, frozen = self.total(lambda part: part.trainable), self.total(lambda part: part.frozen)
+        trained = self.total(lambda part: part.flops if part.trainable else 0)
+        fixed = self.total(lambda part: part.flops if not part.trainable else 0)
+        return [
+            f"{self.core_method}: {self.summary}",
+            *_table(self.parts),
+            "",
+            f"parameters: {trainable + frozen:,} ({trainable:,} trainable, {frozen:,} frozen)",
+            f"operations per scene of {len(self.agents)} agents ({', '.join(self.agents)}): {_giga(trained + fixed)} "
+            f"({_giga(trained)} in parts that train, {_giga(fixed)} in frozen ones and without parameters)",
+            *(f"message {kind}: {bits:,} bits ({bits / 8 / 1024:,.1f} KiB)" for kind, bits in self.messages.items()),
+            *self.notes,
+        ]
+
+
+def describe(hypes: Hypes, agents: int = 2, voxels: int = VOXELS) -> ModelReport:
+    """Build the detector on the meta device and send one scene through it.
+
+    Args:
+        agents: agents in the scene, whose modalities are those of the model in turn.
+        voxels: cells with points, for each agent.
+
+    Raises:
+        ConfigError: no model, or the configuration does not say what its sensors give.
+    """
+    with META:
+        model = build_model(hypes)
+    model.eval()
+    args = section(hypes, "model.args")
+    collaborates = not isinstance(model, Detector) or model.assembly.collaborates
+    names = modalities_of(args) or ["lidar"]
+    scene = [names[number % len(names)] for number in range(agents)] if collaborates else names[:1]
+    batch = meta_batch(hypes, scene, model.assembly.batch_key if isinstance(model, Detector) else "inputs_{m}", voxels)
+    trace = Trace(model)
+    with without_content(model), trace, torch.inference_mode():
+        model(batch)
+    messages, notes = _messages(hypes, model, batch)
+    assumption = f"assumed: {voxels:,} cells with points for each LiDAR, a filled square flat on the ground"
+    return ModelReport(
+        str(hypes["model"]["core_method"]),
+        model.assembly.summary if isinstance(model, Detector) else "a module of its own",
+        tuple(scene),
+        tuple(trace.parts()),
+        messages,
+        (*notes, assumption, "operations count matrix products and convolutions; sums into cells and warps are not"),
+    )
+
+
+class Trace:
+    """Watches a forward pass: which part computes how much, and the last shape that each gives."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.flops: dict[str, int] = defaultdict(int)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._counter = FlopCounterMode(display=False)
+        self._counted = 0
+        self._open = [OUTSIDE]
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Trace:
+        for part, top in self.model.named_children():
+            for module in top.modules():
+                self._hooks.append(module.register_forward_pre_hook(self._enter(part)))
+                self._hooks.append(module.register_forward_hook(self._leave(part)))
+        self._counter.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._counter.__exit__(*error)
+        self._flush()
+        for hook in self._hooks:
+            hook.remove()
+
+    def parts(self) -> Iterator[PartReport]:
+        """The parts in published order."""
+        stages = _stages(self.model)
+        for name, module in self.model.named_children():
+            sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+            trainable = sum(size for size, trains in sizes if trains)
+            frozen = sum(size for size, trains in sizes if not trains)
+            stage = next((slot for pattern, slot in stages if pattern.fullmatch(name)), "encode")
+            yield PartReport(name, stage, self.shapes.get(name, NO_SHAPE), trainable, frozen, self.flops[name])
+        if self.flops[OUTSIDE]:
+            yield PartReport(OUTSIDE, "", NO_SHAPE, 0, 0, self.flops[OUTSIDE])
+
+    def _enter(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            self._flush()
+            self._open.append(part)
+
+        return hook
+
+    def _leave(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            self._flush()
+            self._open.pop()
+            found = next(_tensors(output), None)
+            if found is not None:
+                self.shapes[part] = tuple(found.shape)
+
+        return hook
+
+    def _flush(self) -> None:
+        total = self._counter.get_total_flops()
+        self.flops[self._open[-1]] += total - self._counted
+        self._counted = total
+
+
+@contextmanager
+def without_content(model: nn.Module) -> Iterator[None]:
+    """Let modules whose work depends on where points fall give the shape of their result only."""
+    changed = [module for module in model.modules() if isinstance(module, CellSum)]
+    for module in changed:
+        module.forward = _shape_of_sum(module)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _shape_of_sum(module: CellSum) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    columns, rows, heights = module.cells
+
+    def forward(points: Tensor, weights: Tensor, features: Tensor) -> Tensor:
+        return features.new_empty(len(points), heights, features.shape[1], rows, columns)
+
+    return forward
+
+
+def _stages(model: nn.Module) -> list[tuple[re.Pattern[str], str]]:
+    if not isinstance(model, Detector):
+        return []
+    templates = [(part.name.partition(".")[0], part.slot) for part in model.assembly.parts if part.name]
+    return [
+        (re.compile(name.replace("{m}", r"m\d+").replace("{pyramid}", r"(pyramid|fusion)_backbone")), slot)
+        for name, slot in templates
+    ]
+
+
+@torch.inference_mode()
+def _messages(hypes: Hypes, model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """Sizes of the messages, one for each kind of agent, and what else is to be said about them."""
+    family = dataset_family(str(section(hypes, "fusion").get("core_method", "intermediate")))
+    if family != "intermediate":
+        sent = {"late": "the boxes it found", "early": "its points"}[family]
+        return {}, [f"message: each agent sends {sent}; the size depends on the data (see inference.py)"]
+    if not isinstance(model, Detector):
+        return {}, ["message: a module of its own does not say what it sends"]
+    if not model.assembly.collaborates:
+        return {}, ["message: none, this detector is trained alone"]
+    with without_content(model):
+        scene = model.encode(batch)
+    sizes: dict[str, int] = {}
+    for row in range(scene.agents):
+        agent = scene.alone(row)
+        name = f"of {agent.modality[0]}" if agent.modality else "of an agent"
+        try:
+            sizes[name] = message_bits(model.link.send(agent, model.link.request(agent)))
+        except (NotImplementedError, RuntimeError):  # an operation whose result depends on content
+            return {}, ["message: its size depends on the data (see inference.py)"]
+    return sizes, []
+
+
+def message_bits(message: Message) -> int:
+    """Bits of a message whose content does not matter."""
+    blank = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in message.tensors.items()}
+    return 8 * len(encode(Message(blank, kind=message.kind)))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from _tensors(item)
+    elif hasattr(value, "features"):  # a sparse volume
+        yield value.features
+
+
+def _giga(flops: int) -> str:
+    return f"{flops / 1e9:,.2f} GFLOP"
+
+
+def _table(parts: Sequence[PartReport]) -> list[str]:
+    rows = [("stage", "part", "gives", "trainable", "frozen", "GFLOP")]
+    for part in parts:
+        shape = " x ".join(map(str, part.shape)) or "-"
+        rows.append(
+            (part.stage, part.name, shape, f"{part.trainable:,}", f"{part.frozen:,}", f"{part.flops / 1e9:,.2f}")
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
