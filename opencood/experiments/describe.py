@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from opencood.communication import Message, encode
 from opencood.config.loader import Hypes
 from opencood.config.tree import section
-from opencood.errors import ConfigError
 from opencood.experiments.build import build_model
 from opencood.experiments.fusion_methods import dataset_family
 from opencood.experiments.meta_batch import META, meta_batch
@@ -70,18 +69,18 @@ class ModelReport:
             *_table(self.parts),
             "",
             f"parameters: {trainable + frozen:,} ({trainable:,} trainable, {frozen:,} frozen)",
-            f"operations per scene of {len(self.agents)} agents ({', '.join(self.agents)}): {_giga(trained + fixed)} "
+            f"operations for {len(self.agents)} agent(s) ({', '.join(self.agents)}): {_giga(trained + fixed)} "
             f"({_giga(trained)} in parts that train, {_giga(fixed)} in frozen ones and without parameters)",
             *(f"message {kind}: {bits:,} bits ({bits / 8 / 1024:,.1f} KiB)" for kind, bits in self.messages.items()),
             *self.notes,
         ]
 
 
-def describe(hypes: Hypes, agents: int = 2, voxels: int = VOXELS) -> ModelReport:
-    """Build the detector on the meta device and send one scene through it.
+def describe(hypes: Hypes, agents: int | None = None, voxels: int = VOXELS) -> ModelReport:
+    """Build the detector on the meta device and send one scene through it, or one agent of each modality by itself.
 
     Args:
-        agents: agents in the scene, whose modalities are those of the model in turn.
+        agents: agents in the scene, whose modalities are those of the model in turn; None is one of each, at least two.
         voxels: cells with points, for each agent.
 
     Raises:
@@ -90,23 +89,29 @@ def describe(hypes: Hypes, agents: int = 2, voxels: int = VOXELS) -> ModelReport
     with META:
         model = build_model(hypes)
     model.eval()
-    args = section(hypes, "model.args")
-    collaborates = not isinstance(model, Detector) or model.assembly.collaborates
-    names = modalities_of(args) or ["lidar"]
-    scene = [names[number % len(names)] for number in range(agents)] if collaborates else names[:1]
-    batch = meta_batch(hypes, scene, model.assembly.batch_key if isinstance(model, Detector) else "inputs_{m}", voxels)
+    names = modalities_of(section(hypes, "model.args")) or ["lidar"]
+    detector = model if isinstance(model, Detector) else None
+    together = detector is None or detector.assembly.collaborates
+    count = agents or max(2, len(names))
+    scene = [names[number % len(names)] for number in range(count)] if together else names
+    key = "inputs_{m}" if detector is None else detector.assembly.batch_key
+    batches = [meta_batch(hypes, part, key, voxels) for part in ([scene] if together else [[name] for name in scene])]
     trace = Trace(model)
     with without_content(model), trace, torch.inference_mode():
-        model(batch)
-    messages, notes = _messages(hypes, model, batch)
-    assumption = f"assumed: {voxels:,} cells with points for each LiDAR, a filled square flat on the ground"
+        for batch in batches:
+            model(batch)
+    messages, notes = _messages(hypes, detector, batches[0])
     return ModelReport(
         str(hypes["model"]["core_method"]),
-        model.assembly.summary if isinstance(model, Detector) else "a module of its own",
+        detector.assembly.summary if detector else "a module of its own",
         tuple(scene),
         tuple(trace.parts()),
         messages,
-        (*notes, assumption, "operations count matrix products and convolutions; sums into cells and warps are not"),
+        (
+            *notes,
+            f"assumed: {voxels:,} cells with points for each LiDAR, a filled square flat on the ground",
+            "operations: matrix products and convolutions, a multiplication and an addition counting as two",
+        ),
     )
 
 
@@ -204,24 +209,24 @@ def _stages(model: nn.Module) -> list[tuple[re.Pattern[str], str]]:
 
 
 @torch.inference_mode()
-def _messages(hypes: Hypes, model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+def _messages(hypes: Hypes, detector: Detector | None, batch: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
     """Sizes of the messages, one for each kind of agent, and what else is to be said about them."""
     family = dataset_family(str(section(hypes, "fusion").get("core_method", "intermediate")))
     if family != "intermediate":
         sent = {"late": "the boxes it found", "early": "its points"}[family]
         return {}, [f"message: each agent sends {sent}; the size depends on the data (see inference.py)"]
-    if not isinstance(model, Detector):
+    if detector is None:
         return {}, ["message: a module of its own does not say what it sends"]
-    if not model.assembly.collaborates:
+    if not detector.assembly.collaborates:
         return {}, ["message: none, this detector is trained alone"]
-    with without_content(model):
-        scene = model.encode(batch)
+    with without_content(detector):
+        scene = detector.encode(batch)
     sizes: dict[str, int] = {}
     for row in range(scene.agents):
         agent = scene.alone(row)
         name = f"of {agent.modality[0]}" if agent.modality else "of an agent"
         try:
-            sizes[name] = message_bits(model.link.send(agent, model.link.request(agent)))
+            sizes[name] = message_bits(detector.link.send(agent, detector.link.request(agent)))
         except (NotImplementedError, RuntimeError):  # an operation whose result depends on content
             return {}, ["message: its size depends on the data (see inference.py)"]
     return sizes, []

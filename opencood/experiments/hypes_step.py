@@ -107,18 +107,32 @@ def train_once(hypes: Hypes, model: nn.Module) -> tuple[float, tuple[str, ...], 
         DataError: no frame can be used, or the loss or a gradient is not finite.
     """
     dataset = build_dataset(hypes, train=True)
-    ego = dataset.collate_batch_train([_sample(dataset)])[EGO]
     criterion = Criterion(build_loss(hypes), dataset.supervise_single, settings_from(hypes).single_weight)
     model.train()
-    outputs = with_teacher(model({**ego, "epoch": 0}), build_teacher(hypes), ego)
-    shares, remarks = _losses(criterion, outputs, ego)
+    ego, outputs, mixed = _forward(dataset, model)
+    shares, remarks = _losses(criterion, with_teacher(outputs, build_teacher(hypes), ego), ego)
     total = criterion.total(shares)
     if total.requires_grad:
         total.backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if not torch.isfinite(total) or not all(torch.isfinite(gradient).all() for gradient in gradients):
         raise DataError("the loss or a gradient of the first step is not finite.")
-    return float(total.detach()), tuple(sorted(set(ego.get("agent_modality_list", ())))), remarks
+    return float(total.detach()), tuple(sorted(set(ego.get("agent_modality_list", ())))), (*mixed, *remarks)
+
+
+def _forward(dataset: Any, model: nn.Module) -> tuple[Mapping[str, Any], Mapping[str, Any], tuple[str, ...]]:
+    """The batch of one sample with many modalities and what the model makes of it.
+
+    In some published files the maps of the modalities do not fit each other; those train on samples of one alone.
+    """
+    ego = dataset.collate_batch_train([_sample(dataset)])[EGO]
+    try:
+        return ego, model({**ego, "epoch": 0}), ()
+    except ConfigError as error:
+        alone = dataset.collate_batch_train([_sample(dataset, mixed=False)])[EGO]
+        if len(set(alone.get("agent_modality_list", ()))) == len(set(ego.get("agent_modality_list", ()))):
+            raise
+        return alone, model({**alone, "epoch": 0}), (f"stepped on one modality alone: {error}",)
 
 
 def _losses(criterion: Criterion, outputs: Mapping[str, Any], ego: Mapping[str, Any]) -> tuple[Shares, tuple[str, ...]]:
@@ -174,14 +188,15 @@ def _on_scene(hypes: Hypes, scene: Path, dataset: str) -> Hypes:
     return hypes.replaced({**content, "test_dir": content["validate_dir"]})
 
 
-def _sample(dataset: Any) -> Any:
-    """The sample with most modalities among those that hold objects in range, else the first that can be made.
+def _sample(dataset: Any, mixed: bool = True) -> Any:
+    """The sample with most modalities (``mixed``) or fewest among those that hold objects, else the first there is.
 
     Raises:
         DataError: there is none.
     """
     usable, problem = None, "no agent takes part in any"
-    for epoch, index in _by_modalities(dataset):
+    frames = _by_modalities(dataset)
+    for epoch, index in frames if mixed else reversed(frames):
         dataset.reinitialize(epoch)
         try:
             sample = dataset[index]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Show what a hypes file builds: stages, shapes, parameters, operations and bits per message, without weights or data."""
+"""Show what a hypes file builds, without weights or data: stages, shapes, parameters, operations, bits per message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the report."""
     parser = Parser(description=__doc__)
     parser.add_argument("-y", "--hypes_yaml", type=Path, required=True, metavar="FILE", help="hypes file")
-    parser.add_argument("--agents", type=at_least(1), default=2, help="agents in the scene (default %(default)s)")
+    parser.add_argument(
+        "--agents", type=at_least(1), help="agents in the scene (default: one of each modality, at least two)"
+    )
     parser.add_argument(
         "--voxels", type=at_least(1), default=VOXELS, help="cells with points for each LiDAR (default %(default)s)"
     )
