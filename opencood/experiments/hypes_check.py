@@ -45,8 +45,8 @@ class Checked:
     """What became of one file.
 
     Attributes:
-        outcome: ``loaded``, ``built``, ``stepped``; ``refused`` with a message for the user; ``failed``: a defect, or a
-            file that was built but did not step, or a detector that is not the reference's.
+        outcome: ``loaded``, ``built``, ``stepped``; ``refused``: a message says what is missing or wrong, for the
+            detector or for its step; ``failed``: a defect, or a detector that is not the reference's.
         group: repository, or folder, that the file is counted under.
         expected: digest that a reference gives; empty when none is known.
         step_key: files with the same one take the same step.
@@ -126,7 +126,7 @@ def check_file(path: Path, build: bool = True, expected: str = "") -> Checked:
             return Checked(path, outcome, group_of(path), error=_by_name(path, error), expected=expected)
         model, key = None, ""
         if build:
-            model, error, defect = guarded(lambda: _build(hypes))
+            model, error, defect = guarded(lambda: build_figures(hypes))
         if model is not None:
             key, error, defect = guarded(lambda: step_key(shrink(hypes)))
             if expected not in ("", model.sha1):
@@ -178,7 +178,12 @@ def state_dict_digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return hashlib.sha1("\n".join(lines).encode()).hexdigest()
 
 
-def _build(hypes: Hypes) -> BuiltModel:
+def build_figures(hypes: Hypes) -> BuiltModel:
+    """Build a detector on the meta device and count it.
+
+    Raises:
+        ConfigError: the configuration has no model, or a wrong one.
+    """
     core_method = (hypes.get("model") or {}).get("core_method")
     if not core_method:
         raise ConfigError(

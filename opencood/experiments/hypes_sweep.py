@@ -20,7 +20,7 @@ import torch
 
 from opencood.config.loader import load_file
 from opencood.errors import ConfigError
-from opencood.experiments.hypes_check import BUILT, FAILED, STEPPED, Checked, check_file, guarded, hypes_files
+from opencood.experiments.hypes_check import BUILT, FAILED, REFUSED, STEPPED, Checked, check_file, guarded, hypes_files
 from opencood.experiments.hypes_step import Stepped, make_scenes, step
 
 COLUMNS = ("files", "built", "stepped", "refused", "failed")
@@ -110,9 +110,10 @@ def _step_all(checks: list[Checked], scenes: Path, mapped: Mapped) -> Iterator[C
 
 
 def _with_step(check: Checked, result: Step) -> Checked:
-    stepped, error, _ = result
+    stepped, error, defect = result
     if stepped is None:
-        return replace(check, outcome=FAILED, error=f"built, but its step failed: {error}")
+        outcome, verb = (FAILED, "failed") if defect else (REFUSED, "is refused")
+        return replace(check, outcome=outcome, error=f"built, but its step {verb}: {error}")
     return replace(check, outcome=STEPPED, stepped=stepped)
 
 

@@ -28,7 +28,7 @@ class CandidateBoxes:
         self._anchors: Tensor | None = None
 
     def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``cls_preds`` (1, 1, 1, n) logits, ``reg_preds`` (1, n, 7) own-frame boxes, perhaps ``iou_preds``."""
+        """``cls_preds`` (1, 1, 1, n) logits, ``reg_preds`` (1, n, 7) own-frame boxes; what else there is."""
         section = self._processor.section
         logits = flatten_head(heads.single(heads.need_head(outputs, "cls_preds")), 1)[0, :, 0]
         kept = torch.sigmoid(logits) > float(section["target_args"]["score_threshold"])
@@ -43,6 +43,10 @@ class CandidateBoxes:
         overlap = heads.find_head(outputs, "iou_preds")
         if overlap is not None:
             reduced["iou_preds"] = flatten_head(overlap, 1)[0, :, 0][kept].reshape(1, 1, 1, -1)
+        uncertainty = heads.find_head(outputs, "unc_preds")
+        if uncertainty is not None:
+            per_box = uncertainty.shape[1] // heads.need_head(outputs, "cls_preds").shape[1]
+            reduced["unc_preds"] = flatten_head(uncertainty, per_box)[0][kept].T.reshape(1, per_box, 1, -1)
         return reduced
 
     def _anchors_like(self, regression: Tensor) -> Tensor:
