@@ -181,7 +181,7 @@ def without_content(model: nn.Module) -> Iterator[None]:
     """Let modules whose work depends on where points fall give the shape of their result only."""
     changed = [module for module in model.modules() if isinstance(module, CellSum)]
     for module in changed:
-        module.forward = _shape_of_sum(module)  # type: ignore[method-assign]
+        module.forward = _shape_of_sum(module)  # type: ignore[assignment]
     try:
         yield
     finally:

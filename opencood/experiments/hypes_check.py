@@ -124,7 +124,8 @@ def check_file(path: Path, build: bool = True, expected: str = "") -> Checked:
         if hypes is None:
             outcome = FAILED if defect else REFUSED
             return Checked(path, outcome, group_of(path), error=_by_name(path, error), expected=expected)
-        model, key = None, ""
+        model: BuiltModel | None = None
+        key: str | None = None
         if build:
             model, error, defect = guarded(lambda: build_figures(hypes))
         if model is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,7 +36,7 @@ CANDIDATES = 100
 THRESHOLD = "postprocess.target_args.score_threshold"
 EPOCHS_LOOKED_AT = 6  # training draws modalities anew in each; enough to meet every one of four
 STAND_IN = "opv2v"
-_SCENE = {"preset": "mini", "scenarios": (1, 1, 0), "frames": 2, "agents": (4, 4), "seed": 1}
+_SCENE = SimulationOptions(Path(), preset="mini", scenarios=(1, 1, 0), frames=2, agents=(4, 4), seed=1)
 # What cannot change a step: where data are, how long and how fast is trained.
 _NOT_STEPPED = (
     "name",
@@ -76,7 +76,7 @@ def make_scenes(folder: Path, formats: set[str]) -> None:
     """Simulate a few frames for each format that has a writer, once, and for the one that stands in for the others."""
     for name in sorted({name if REGISTRY.has("writer", name) else STAND_IN for name in formats}):
         if not (folder / name).exists():
-            simulate(SimulationOptions(out=folder / name, format=name, **_SCENE))
+            simulate(replace(_SCENE, out=folder / name, format=name))
             if name == STAND_IN:
                 complete_frames(folder / name)
 
@@ -113,14 +113,16 @@ def _of_one_modality(hypes: Hypes) -> Hypes:
     """
     heter = section(hypes, "heter")
     settings = section(heter, "modality_setting")
-    name = next(iter(settings), None)
+    if len(settings) < 2:
+        return hypes
+    name = next(iter(settings))
     names = [*section(heter, "mapping_dict"), *settings]
     alone = {
         "ego_modality": name,
-        "modality_setting": {name: settings.get(name)},
+        "modality_setting": {name: settings[name]},
         "mapping_dict": dict.fromkeys(names, name),
     }
-    return hypes.replaced({**hypes, "heter": {**heter, **alone}}) if len(settings) > 1 else hypes
+    return hypes.replaced({**hypes, "heter": {**heter, **alone}})
 
 
 def train_once(hypes: Hypes, model: nn.Module) -> tuple[float, tuple[str, ...], tuple[str, ...]]:

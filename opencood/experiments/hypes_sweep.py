@@ -70,7 +70,7 @@ def summary(checks: Iterable[Checked]) -> list[str]:
     """A table with a line for each repository: files, built, stepped, refused, failed, and how many are as expected."""
     listed = list(checks)
     groups = [*dict.fromkeys(check.group for check in listed), "all"]
-    rows = [("repository", *COLUMNS, "as the reference")]
+    rows: list[tuple[str, ...]] = [("repository", *COLUMNS, "as the reference")]
     for group in groups:
         members = [check for check in listed if group in (check.group, "all")]
         count = Counter(check.outcome for check in members)
@@ -92,7 +92,7 @@ def _check(build: bool, task: tuple[Path, str]) -> Checked:
 
 def _step_all(checks: list[Checked], scenes: Path, mapped: Mapped) -> Iterator[Checked]:
     """Step the first file of each key, and give its result to all."""
-    first = {}
+    first: dict[str, Checked] = {}
     for check in checks:
         if check.outcome == BUILT:
             first.setdefault(check.step_key, check)
@@ -154,5 +154,5 @@ def _expected(path: Path, known: Mapping[str, Any]) -> str:
     """The digest that a reference gives for a file, found by the longest end of its path that is a key."""
     parts = path.absolute().parts
     ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-    entry = next((known[end] for end in ends if end in known), {})
+    entry: Mapping[str, Any] = next((known[end] for end in ends if end in known), {})
     return entry.get("sha1") or (entry.get("repaired") or {}).get("sha1") or ""

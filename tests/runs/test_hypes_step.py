@@ -49,7 +49,9 @@ def test_a_step_can_be_repeated(tmp_path):
     assert first.modalities == ("m1",)
 
 
-@pytest.mark.parametrize(("more", "code"), [((), 1), (("--refused-ok",), 0)])
-def test_exit_codes(twins, more, code, capsys):
-    assert main([str(twins), "--step", "--jobs", "2", *more]) == code
-    assert "one step: loss" in capsys.readouterr().out
+def test_exit_codes_and_several_processes(twins, capsys):
+    assert main([str(twins), "--step", "--jobs", "2", "--refused-ok"]) == 0
+    assert capsys.readouterr().out.count("one step: loss") == 2
+    assert main([str(twins), "--no-build"]) == 0
+    (twins / "d.yaml").write_text("a: [1\n")
+    assert main([str(twins), "--no-build"]) == 1
