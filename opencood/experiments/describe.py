@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from opencood.communication import Message, encode
 from opencood.config.loader import Hypes
@@ -19,29 +16,12 @@ from opencood.config.tree import section
 from opencood.experiments.build import build_model
 from opencood.experiments.fusion_methods import dataset_family
 from opencood.experiments.meta_batch import META, meta_batch
+from opencood.experiments.model_trace import PartReport, Trace
 from opencood.models.detector import Detector
 from opencood.models.encoders.lift_splat_shoot_geometry import CellSum
 from opencood.models.parts import modalities as modalities_of
 
 VOXELS = 10_000
-OUTSIDE = "(between the parts)"
-NO_SHAPE: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class PartReport:
-    """One part: its stage, the shape it gives, its parameters and its operations in one scene.
-
-    Operations are floating-point ones of matrix products and convolutions, a multiplication and an addition counting as
-    two; those of a part count as frozen when none of its parameters train.
-    """
-
-    name: str
-    stage: str
-    shape: tuple[int, ...]
-    trainable: int
-    frozen: int
-    flops: int
 
 
 @dataclass(frozen=True)
@@ -115,67 +95,6 @@ def describe(hypes: Hypes, agents: int | None = None, voxels: int = VOXELS) -> M
     )
 
 
-class Trace:
-    """Watches a forward pass: which part computes how much, and the last shape that each gives."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.flops: dict[str, int] = defaultdict(int)
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._counter = FlopCounterMode(display=False)
-        self._counted = 0
-        self._open = [OUTSIDE]
-        self._hooks: list[Any] = []
-
-    def __enter__(self) -> Trace:
-        for part, top in self.model.named_children():
-            for module in top.modules():
-                self._hooks.append(module.register_forward_pre_hook(self._enter(part)))
-                self._hooks.append(module.register_forward_hook(self._leave(part)))
-        self._counter.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._counter.__exit__(*error)
-        self._flush()
-        for hook in self._hooks:
-            hook.remove()
-
-    def parts(self) -> Iterator[PartReport]:
-        """The parts in published order."""
-        stages = _stages(self.model)
-        for name, module in self.model.named_children():
-            sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
-            trainable = sum(size for size, trains in sizes if trains)
-            frozen = sum(size for size, trains in sizes if not trains)
-            stage = next((slot for pattern, slot in stages if pattern.fullmatch(name)), "encode")
-            yield PartReport(name, stage, self.shapes.get(name, NO_SHAPE), trainable, frozen, self.flops[name])
-        if self.flops[OUTSIDE]:
-            yield PartReport(OUTSIDE, "", NO_SHAPE, 0, 0, self.flops[OUTSIDE])
-
-    def _enter(self, part: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
-            self._flush()
-            self._open.append(part)
-
-        return hook
-
-    def _leave(self, part: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            self._flush()
-            self._open.pop()
-            found = next(_tensors(output), None)
-            if found is not None:
-                self.shapes[part] = tuple(found.shape)
-
-        return hook
-
-    def _flush(self) -> None:
-        total = self._counter.get_total_flops()
-        self.flops[self._open[-1]] += total - self._counted
-        self._counted = total
-
-
 @contextmanager
 def without_content(model: nn.Module) -> Iterator[None]:
     """Let modules whose work depends on where points fall give the shape of their result only."""
@@ -196,16 +115,6 @@ def _shape_of_sum(module: CellSum) -> Callable[[Tensor, Tensor, Tensor], Tensor]
         return features.new_empty(len(points), heights, features.shape[1], rows, columns)
 
     return forward
-
-
-def _stages(model: nn.Module) -> list[tuple[re.Pattern[str], str]]:
-    if not isinstance(model, Detector):
-        return []
-    templates = [(part.name.partition(".")[0], part.slot) for part in model.assembly.parts if part.name]
-    return [
-        (re.compile(name.replace("{m}", r"m\d+").replace("{pyramid}", r"(pyramid|fusion)_backbone")), slot)
-        for name, slot in templates
-    ]
 
 
 @torch.inference_mode()
@@ -236,19 +145,6 @@ def message_bits(message: Message) -> int:
     """Bits of a message whose content does not matter."""
     blank = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in message.tensors.items()}
     return 8 * len(encode(Message(blank, kind=message.kind)))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for item in value:
-            yield from _tensors(item)
-    elif hasattr(value, "features"):  # a sparse volume
-        yield value.features
 
 
 def _giga(flops: int) -> str:

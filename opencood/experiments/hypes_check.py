@@ -17,8 +17,9 @@ from opencood.config.loader import Hypes, load_file
 from opencood.config.reader import read_document
 from opencood.config.tree import lookup
 from opencood.data.build import dataset_format
+from opencood.data.perturb.settings import build_perturbations
 from opencood.errors import ConfigError, OpencoodError
-from opencood.experiments.build import build_model
+from opencood.experiments.build import build_model, import_plugins
 from opencood.experiments.hypes_step import Stepped, step_key
 from opencood.experiments.shrink import shrink
 from opencood.models.unavailable import why_unavailable
@@ -120,7 +121,7 @@ def check_file(path: Path, build: bool = True, expected: str = "") -> Checked:
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        hypes, error, defect = guarded(lambda: load_file(path, repair=True))
+        hypes, error, defect = guarded(lambda: _load(path))
         if hypes is None:
             outcome = FAILED if defect else REFUSED
             return Checked(path, outcome, group_of(path), error=_by_name(path, error), expected=expected)
@@ -177,6 +178,16 @@ def state_dict_digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """SHA-1 of the sorted lines ``key:d0,d1,...`` joined by a line feed, without a trailing one."""
     lines = sorted(f"{name}:{','.join(map(str, shape))}" for name, shape in shapes.items())
     return hashlib.sha1("\n".join(lines).encode()).hexdigest()
+
+
+def _load(path: Path) -> Hypes:
+    """Load a file, and build what its section ``perturb`` names, which needs no data."""
+    hypes = load_file(path, repair=True)
+    if hypes.get("perturb"):
+        import_plugins(hypes)
+        for train in (True, False):
+            build_perturbations(hypes["perturb"], train, seed=0)
+    return hypes
 
 
 def build_figures(hypes: Hypes) -> BuiltModel:

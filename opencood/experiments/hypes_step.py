@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -96,30 +97,37 @@ def step(hypes: Hypes, scenes: Path) -> Stepped:
         remarks.append("box_align: left out, it needs boxes that were stored for these very frames")
     seed_draws(seed_of(small))
     model = build_model(small)
-    try:
-        loss, modalities, told = train_once(small, model)
-    except ConfigError as error:
-        small = _of_one_modality(small)
-        loss, modalities, told = train_once(small, model)
-        remarks.append(f"stepped on one modality alone: {error}")
+    small, (loss, modalities, told) = _trained(small, model)
     boxes = test_once(small, model)
     return Stepped(loss, boxes, modalities, perf_counter() - started, (*remarks, *told))
 
 
-def _of_one_modality(hypes: Hypes) -> Hypes:
-    """The configuration with agents of its first modality only.
+def _trained(hypes: Hypes, model: nn.Module) -> tuple[Hypes, tuple[float, tuple[str, ...], tuple[str, ...]]]:
+    """Train once on all modalities together, or else on the first that can be alone; returns what was trained on.
 
-    In some published files the maps of the modalities do not fit each other: they train on samples of one alone.
+    In some published files the maps of the modalities fit neither each other nor all heads.
     """
+    try:
+        return hypes, train_once(hypes, model)
+    except ConfigError as error:
+        names = list(section(hypes, "heter.modality_setting"))
+        if len(names) < 2:
+            raise
+        for name in names:
+            alone = _with_only(hypes, name)
+            with suppress(ConfigError, RuntimeError):
+                loss, seen, told = train_once(alone, model)
+                return alone, (loss, seen, (f"stepped on {name} alone: {error}", *told))
+        raise
+
+
+def _with_only(hypes: Hypes, name: str) -> Hypes:
+    """The configuration with agents of one modality."""
     heter = section(hypes, "heter")
-    settings = section(heter, "modality_setting")
-    if len(settings) < 2:
-        return hypes
-    name = next(iter(settings))
-    names = [*section(heter, "mapping_dict"), *settings]
+    names = [*section(heter, "mapping_dict"), *heter["modality_setting"]]
     alone = {
         "ego_modality": name,
-        "modality_setting": {name: settings[name]},
+        "modality_setting": {name: heter["modality_setting"][name]},
         "mapping_dict": dict.fromkeys(names, name),
     }
     return hypes.replaced({**hypes, "heter": {**heter, **alone}})

@@ -9,7 +9,8 @@ from opencood.communication import Message, encode
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_file
 from opencood.experiments.build import build_model
-from opencood.experiments.describe import Trace, describe, message_bits
+from opencood.experiments.describe import describe, message_bits
+from opencood.experiments.model_trace import Trace
 from opencood.experiments.shrink import shrink
 from opencood.tools.describe_model import main
 
