@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,18 +10,18 @@ if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 from opencood.experiments.hypes_check import FAILED, REFUSED
 from opencood.experiments.hypes_sweep import SweepOptions, summary, sweep
-from opencood.tools._cli import Parser, at_least, run
+from opencood.tools._cli import Parser, at_least, only_warnings, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what each file is, and a table; exit code 1 when any file is refused or failed."""
     options = _parser().parse_args(argv)
-    logging.getLogger("opencood").setLevel(logging.WARNING)  # of hundreds of files only what is wrong is of interest
     wanted = SweepOptions(tuple(options.paths), not options.no_build, options.step, options.jobs, options.reference)
     checks = []
-    for checked in sweep(wanted):
-        print("\n".join(checked.lines()), flush=True)
-        checks.append(checked)
+    with only_warnings():
+        for checked in sweep(wanted):
+            print("\n".join(checked.lines()), flush=True)
+            checks.append(checked)
     print("\n".join(["", *summary(checks)]))
     wrong = {FAILED} if options.refused_ok else {FAILED, REFUSED}
     return 1 if any(checked.outcome in wrong for checked in checks) else 0

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 from opencood.config.loader import load_yaml
 from opencood.experiments.describe import VOXELS, describe
-from opencood.tools._cli import Parser, at_least, run
+from opencood.tools._cli import Parser, at_least, only_warnings, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--voxels", type=at_least(1), default=VOXELS, help="cells with points for each LiDAR (default %(default)s)"
     )
     options = parser.parse_args(argv)
-    logging.getLogger("opencood").setLevel(logging.WARNING)
-    print("\n".join(describe(load_yaml(options.hypes_yaml), options.agents, options.voxels).lines()))
+    with only_warnings():
+        report = describe(load_yaml(options.hypes_yaml), options.agents, options.voxels)
+    print("\n".join(report.lines()))
     return 0
 
 
