@@ -16,7 +16,7 @@ from opencood.config.flavor import FLAVORS
 from opencood.config.loader import Hypes, load_file
 from opencood.config.reader import read_document
 from opencood.config.tree import lookup
-from opencood.data.build import dataset_format
+from opencood.data.build import format_of
 from opencood.data.perturb.settings import build_perturbations
 from opencood.errors import ConfigError, OpencoodError
 from opencood.experiments.build import build_model, import_plugins
@@ -146,7 +146,7 @@ def check_file(path: Path, build: bool = True, expected: str = "") -> Checked:
         tuple(dict.fromkeys(str(warning.message) for warning in caught)),
         expected,
         step_key=key or "",
-        dataset=dataset_format(hypes),
+        dataset=format_of(hypes),
     )
 
 
