@@ -8,7 +8,8 @@ but no more than ``MOST_UNITS``. A unit is ``UNIT`` metres, or more where cells 
 * ``xbound``, ``ybound`` of a camera's ``grid_conf`` become symmetric, and keep their step;
 * sizes of maps that the file states by itself (``H`` and ``W``, ``in_feature_shape``, ``out_feature_shape``) shrink
   like the range beside them, or like the model's; everything that a parser derives is derived again;
-* pictures are read as they are and scaled to a quarter of ``final_dim``, in whole ``PICTURE_UNIT`` pixels.
+* pictures are read as they are; ``final_dim`` shrinks until its shorter side is ``PICTURE_SIDE`` pixels, the other side
+  in whole ``PICTURE_UNIT``.
 
 Voxels, channels, depths, heads, windows, numbers of agents and thresholds stay.
 """
@@ -28,7 +29,7 @@ UNIT = 12.8
 MOST_UNITS = 2
 UNIT_CELLS = 64
 NEARLY = 1e-6
-PICTURE_SHARE = 0.25
+PICTURE_SIDE = 96
 PICTURE_UNIT = 32
 _CELL_SIZES = "voxel_size"
 _BOUNDS = ("xbound", "ybound")
@@ -120,7 +121,10 @@ def _pictures(conf: Any) -> Any:
     """``data_aug_conf`` for smaller pictures: resizing keeps filling them."""
     if not isinstance(conf, Mapping) or not isinstance(conf.get("final_dim"), list):
         return conf
-    final = [max(1, math.ceil(side * PICTURE_SHARE / PICTURE_UNIT)) * PICTURE_UNIT for side in conf["final_dim"]]
+    shortest = min(conf["final_dim"])
+    if shortest <= PICTURE_SIDE:
+        return conf
+    final = [math.ceil(side * PICTURE_SIDE / shortest / PICTURE_UNIT) * PICTURE_UNIT for side in conf["final_dim"]]
     share = max(new / old for new, old in zip(final, conf["final_dim"], strict=True))
     return {**conf, "final_dim": final, "resize_lim": [limit * share for limit in conf.get("resize_lim", [])]}
 
