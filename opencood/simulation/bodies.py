@@ -96,6 +96,10 @@ PEDESTRIAN_SHAPES: dict[str, Shape] = {
     ),
 }
 
+# The three super-classes of V2X-Real, in the order of its class numbers, and the shapes that are no plain vehicle.
+CLASSES = ("vehicle", "pedestrian", "truck")
+_CLASS_OF_KIND = {"pedestrian": "pedestrian", "truck": "truck", "van": "truck"}
+
 # Trucks stay a minority: the published post-processing drops boxes longer than 6 m (spec/evaluation.md section 3).
 TRAFFIC_MIX = {"hatchback": 0.24, "sedan": 0.26, "suv": 0.2, "pickup": 0.06, "van": 0.1, "truck": 0.14}
 PARKED_MIX = {"hatchback": 0.28, "sedan": 0.28, "suv": 0.22, "pickup": 0.06, "van": 0.1, "truck": 0.06}
@@ -121,6 +125,11 @@ class Body:
     tint: float
     cruise_speed: float
     is_vehicle: bool = field(default=True)
+
+
+def class_of(kind: str) -> str:
+    """The super-class (one of ``CLASSES``) of a shape's name; vans count as trucks, as in V2X-Real."""
+    return _CLASS_OF_KIND.get(kind, "vehicle")
 
 
 def draw_body(kind: str, rng: np.random.Generator) -> Body:

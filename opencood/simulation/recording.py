@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from opencood.simulation.bodies import class_of
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -30,6 +32,11 @@ class Objects:
     half_sizes: np.ndarray
     speed: np.ndarray
     is_vehicle: np.ndarray
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """M super-classes of V2X-Real: ``vehicle``, ``pedestrian`` or ``truck`` (vans included)."""
+        return tuple(class_of(kind) for kind in self.kinds)
 
 
 @dataclass(frozen=True)

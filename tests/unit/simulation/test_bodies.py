@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 
+from opencood.data.readers.v2xreal import class_of_entry
 from opencood.simulation.bodies import (
+    CLASSES,
     PARKED_MIX,
     PEDESTRIAN_SHAPES,
     TRAFFIC_MIX,
     VEHICLE_SHAPES,
+    class_of,
     draw_body,
     draw_vehicle,
 )
@@ -40,3 +43,10 @@ def test_parts_are_placed_with_their_body():
     cab = boxes.geometry[1]
     assert cab[0] == pytest.approx(10)
     assert cab[1] == pytest.approx(20 + body.parts[1, :2].mean())
+
+
+def test_every_shape_belongs_to_a_class_of_v2x_real():
+    assert {class_of(kind) for kind in VEHICLE_SHAPES} == {"vehicle", "truck"}
+    assert {class_of(kind) for kind in PEDESTRIAN_SHAPES} == {"pedestrian"}
+    for kind, published in {"sedan": "Car", "van": "Van", "truck": "Truck", "pedestrian": "Pedestrian"}.items():
+        assert CLASSES.index(class_of(kind)) + 1 == class_of_entry({"obj_type": published})

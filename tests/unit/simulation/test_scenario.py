@@ -71,6 +71,15 @@ def test_frames_hold_five_to_forty_vehicles_that_somebody_sees(films):
         assert 5 <= (seen & frame.objects.is_vehicle).sum() <= 40
 
 
+def test_pedestrians_and_trucks_are_among_what_the_agents_hit(films):
+    hit = set()
+    for frame in (frame for film in films for frame in film):
+        assert [name == "pedestrian" for name in frame.objects.classes] == (~frame.objects.is_vehicle).tolist()
+        seen = np.sum([view.hits for view in frame.agents], axis=0) > 0
+        hit |= {name for name, is_hit in zip(frame.objects.classes, seen, strict=True) if is_hit}
+    assert hit == {"vehicle", "pedestrian", "truck"}
+
+
 def test_no_two_splits_share_a_world():
     digests = [Scenario(plan).world_digest for plan in PLANS]
     assert len(set(digests)) == len(digests)
