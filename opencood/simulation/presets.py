@@ -25,7 +25,7 @@ class Preset:
         scenarios: scenarios of train, validate, test.
         frames: frames per scenario, ``stride`` ticks (of 0.1 s) apart.
         agents: smallest and largest number of connected cars.
-        roadside: whether each scenario has a roadside unit.
+        roadside: number of roadside units in each scenario.
         vehicles, pedestrians: smallest and largest number of movers.
     """
 
@@ -35,7 +35,7 @@ class Preset:
     stride: int
     lidar: LidarModel
     agents: tuple[int, int] = (2, 5)
-    roadside: bool = False
+    roadside: int = 0
     vehicles: tuple[int, int] = (16, 24)
     pedestrians: tuple[int, int] = (4, 10)
 
@@ -69,6 +69,9 @@ def find_preset(name: str) -> Preset:
 
 def scenario_plans(preset: Preset, seed: int) -> list[ScenarioPlan]:
     """Plans of all scenarios of all splits; no two share a generator, so no two splits share a world."""
+    places = [
+        (split, number, index) for number, split in enumerate(SPLITS) for index in range(preset.scenarios[number])
+    ]
     return [
         ScenarioPlan(
             split=split,
@@ -81,9 +84,9 @@ def scenario_plans(preset: Preset, seed: int) -> list[ScenarioPlan]:
             vehicles=preset.vehicles,
             pedestrians=preset.pedestrians,
             lidar=preset.lidar,
+            first=before * preset.frames,
         )
-        for number, split in enumerate(SPLITS)
-        for index in range(preset.scenarios[number])
+        for before, (split, number, index) in enumerate(places)
     ]
 
 
