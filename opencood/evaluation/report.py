@@ -72,7 +72,11 @@ class Report:
         return self.published(chosen) | {
             "ap_variant": chosen,
             "ap_by_variant": _areas(self.results),
-            **({"ap_by_class": {name: _areas(results) for name, results in self.by_class.items()}} if self.by_class else {}),
+            **(
+                {"ap_by_class": {name: _areas(results) for name, results in self.by_class.items()}}
+                if self.by_class
+                else {}
+            ),
             "frames": self.frames,
             "ground_truths": self.ground_truths,
             "detections": self.detections,
@@ -106,7 +110,9 @@ def evaluate(
     """Compute a report from stored detections; a pure function, so evaluating twice gives the same numbers."""
     names = detections.protocol.get("classes") or []
     by_class = {
-        str(names[label - 1]) if label <= len(names) else f"class {label}": _results(detections.of_class(label), thresholds)
+        str(names[label - 1]) if label <= len(names) else f"class {label}": _results(
+            detections.of_class(label), thresholds
+        )
         for label in detections.labels
     }
     return Report(
