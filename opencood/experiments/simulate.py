@@ -40,6 +40,10 @@ class SimulationOptions:
         agents: smallest and largest number of connected cars; None takes the preset's as far as the format allows it.
         rsu: add a roadside unit, where the format does not have them anyway.
         beams: LiDAR beams.
+        cameras: give every agent four cameras, with depth pictures and visibility maps.
+        image_size: width and height of the pictures, pixels.
+        fov: horizontal field of view of the cameras, degrees.
+        extra_beams: further clouds of LiDARs with so many beams, 32 and 16 as in OPV2V-H.
         seed: the same seed gives the same content.
         format: registered writer.
         jobs: processes.
@@ -54,6 +58,10 @@ class SimulationOptions:
     agents: tuple[int, int] | None = None
     rsu: bool = False
     beams: int | None = None
+    cameras: bool = False
+    image_size: tuple[int, int] | None = None
+    fov: float | None = None
+    extra_beams: tuple[int, ...] = ()
     seed: int = 0
     format: str = "opv2v"
     jobs: int = 1
@@ -190,7 +198,7 @@ def _adjusted(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
         if options.beams not in (16, 32, 64):
             raise ConfigError(f"--beams: expected 16, 32 or 64, got {options.beams}.")
         preset = with_beams(preset, options.beams)
-    return _with_cast(preset, options, cast)
+    return _with_cast(_with_sensors(preset, options), options, cast)
 
 
 def _with_cast(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
@@ -209,6 +217,19 @@ def _with_cast(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset
 def _count(interval: tuple[int, int]) -> str:
     low, high = interval
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _with_sensors(preset: Preset, options: SimulationOptions) -> Preset:
+    """The preset with the options' cameras and further LiDARs."""
+    wrong = [beams for beams in options.extra_beams if beams not in (16, 32)]
+    if wrong:
+        raise ConfigError(f"--extra_beams: expected 32, 16 or 32,16, got {wrong[0]}.")
+    camera = preset.camera
+    if options.image_size is not None:
+        camera = replace(camera, width=options.image_size[0], height=options.image_size[1])
+    if options.fov is not None:
+        camera = replace(camera, fov=options.fov)
+    return replace(preset, camera=camera, cameras=options.cameras, fewer_beams=options.extra_beams)
 
 
 def _scenario_counts(wanted: tuple[int, ...], default: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from opencood.errors import ConfigError, nearest
+from opencood.simulation.camera.model import CameraModel
 from opencood.simulation.lidar import LidarModel
 from opencood.simulation.scenario import ScenarioPlan
 
@@ -27,6 +28,9 @@ class Preset:
         agents: smallest and largest number of connected cars.
         roadside: number of roadside units in each scenario.
         vehicles, pedestrians: smallest and largest number of movers.
+        camera: the cameras, where cameras are asked for.
+        cameras: whether the agents have cameras.
+        fewer_beams: numbers of beams of further LiDARs at the same place.
     """
 
     summary: str
@@ -38,6 +42,9 @@ class Preset:
     roadside: int = 0
     vehicles: tuple[int, int] = (16, 24)
     pedestrians: tuple[int, int] = (4, 10)
+    camera: CameraModel = CameraModel(320, 240)
+    cameras: bool = False
+    fewer_beams: tuple[int, ...] = ()
 
 
 PRESETS: dict[str, Preset] = {
@@ -52,6 +59,7 @@ PRESETS: dict[str, Preset] = {
     "opv2v": Preset(
         "the sensor and frame rate of OPV2V, 10 frames a second; about 5 GB",
         scenarios=(16, 3, 8), frames=40, stride=1, lidar=LidarModel(beams=64, azimuths=1800),
+        camera=CameraModel(),
     ),
 }  # fmt: skip
 
@@ -84,6 +92,8 @@ def scenario_plans(preset: Preset, seed: int) -> list[ScenarioPlan]:
             vehicles=preset.vehicles,
             pedestrians=preset.pedestrians,
             lidar=preset.lidar,
+            camera=preset.camera if preset.cameras else None,
+            fewer_beams=preset.fewer_beams,
             first=before * preset.frames,
         )
         for before, (split, number, index) in enumerate(places)

@@ -1,6 +1,6 @@
-"""The slow, plain twin of ``ray_kernel``: every ray against every box by the three-dimensional slab test (NumPy).
+"""The slow, plain twin of the ray kernels: every ray against every box by the three-dimensional slab test (NumPy).
 
-It shares no code with the kernel and is its oracle in tests and its baseline in benchmarks.
+It shares no code with the kernels and is their oracle in tests and its baseline in benchmarks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,17 @@ def cast_plain(
     direction = np.concatenate([planar, rise], axis=-1)
     direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
+    return first_met(boxes, origin, direction, max_range)
+
+
+def first_met(
+    boxes: np.ndarray, origin: np.ndarray, direction: np.ndarray, max_range: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What rays with directions (A, B, 3) meet first; distances are in multiples of the direction.
+
+    Returns:
+        distance and hit, as ``cast_plain``.
+    """
     distance = np.full(direction.shape[:2], max_range)
     hit = np.full(direction.shape[:2], -2)
     with np.errstate(divide="ignore", invalid="ignore"):

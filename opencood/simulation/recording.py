@@ -69,7 +69,8 @@ class AgentView:
         hits: (M,) points on each object of the frame.
         plan: (K, 3) x, y, speed (m/s) of the next moments.
         cameras: in the order of the data set's camera numbers; empty when none were simulated.
-        visibility: (256, 256) uint8, non-zero where the cameras see the ground, 0.39 m a pixel, heading up; or None.
+        visibility: (256, 256) uint8, non-zero where the cameras see the ground, or a body that stands there; 0.39 m a
+            pixel, heading up; or None.
         fewer_beams: clouds as ``points`` of LiDARs with fewer beams, by number of beams.
     """
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from opencood.errors import DataError
 from opencood.simulation.boxes import NO_OWNER, Boxes
+from opencood.simulation.camera.appearance import draw_appearance
+from opencood.simulation.camera.crew import CameraCrew
+from opencood.simulation.camera.model import CAR_MOUNTS, ROADSIDE_MOUNTS, CameraModel
 from opencood.simulation.lidar import LidarModel, sweep
 from opencood.simulation.recording import AgentView, Frame, Objects
 from opencood.simulation.traffic import Traffic
@@ -23,6 +26,9 @@ _NEAR_JUNCTION, _GROUP_RADIUS, _APART = 50.0, 52.0, 12.0
 # Every agent starts with some vehicles around, so that no frame is nearly empty.
 _CROWD, _CROWD_RADIUS = 9, 42.0
 _ATTEMPTS = 40
+# Streams of randomness beside that of the world, so that more sensors change nothing of the others.
+_LOOKS, _CAMERAS, _FEWER_BEAMS = 1, 2, 3
+_AGENTS = 1 << 32  # ids of roadside units are negative, which a generator does not take
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class ScenarioPlan:
         roadside: number of roadside units, at most two.
         vehicles, pedestrians: smallest and largest number of movers.
         lidar: the agents' sensor.
+        camera: the agents' cameras, or None.
+        fewer_beams: numbers of beams of further LiDARs at the same place.
         first: number of frames in the scenarios before this one.
     """
 
@@ -50,6 +58,8 @@ class ScenarioPlan:
     vehicles: tuple[int, int]
     pedestrians: tuple[int, int]
     lidar: LidarModel
+    camera: CameraModel | None = None
+    fewer_beams: tuple[int, ...] = ()
     first: int = 0
 
 
@@ -76,6 +86,9 @@ class Scenario:
             )
         self._traffic.connected[self._connected] = True
         self._start = int(self._rng.integers(30, 80))
+        self._appearance = draw_appearance(
+            self.world.roads, self.world.town, self._traffic.bodies, np.random.default_rng((*plan.seed, _LOOKS))
+        )
 
     @property
     def world_digest(self) -> str:
@@ -113,7 +126,35 @@ class Scenario:
         boxes = self.world.town + traffic.boxes()
         views = [self._view_from_car(row, rows, boxes) for row in self._connected]
         views += [self._view_from_pole(number, rows, boxes) for number in range(self.plan.roadside)]
+        views = [self._with_fewer_beams(view, tick, boxes) for view in views]
+        if self.plan.camera:
+            crew = CameraCrew(self.plan.camera, self._appearance, boxes, traffic.footprints)
+            views = [self._with_cameras(view, tick, crew) for view in views]
         return Frame(tick, objects, tuple(views))
+
+    def _with_fewer_beams(self, view: AgentView, tick: int, boxes: Boxes) -> AgentView:
+        """The view with the clouds of further LiDARs."""
+        own, rng = self._own_row(view), self._stream(_FEWER_BEAMS, tick, view)
+        models = [replace(self.plan.lidar, beams=beams) for beams in self.plan.fewer_beams]
+        place, heading = view.sensor_pose[:3], float(view.sensor_pose[3])
+        clouds = {model.beams: sweep(model, boxes, own, place, heading, rng).points for model in models}
+        return replace(view, fewer_beams=clouds)
+
+    def _with_cameras(self, view: AgentView, tick: int, crew: CameraCrew) -> AgentView:
+        """The view with pictures and with what they show."""
+        mounts = ROADSIDE_MOUNTS if view.agent_id < 0 else CAR_MOUNTS
+        cameras, visibility = crew.shoot(
+            view.sensor_pose, mounts, self._own_row(view), self._stream(_CAMERAS, tick, view)
+        )
+        return replace(view, cameras=cameras, visibility=visibility)
+
+    def _own_row(self, view: AgentView) -> int:
+        """The body of an agent."""
+        rows = np.flatnonzero(self._traffic.present & (self._traffic.ids == view.agent_id))
+        return int(rows[0]) if len(rows) else NO_OWNER
+
+    def _stream(self, purpose: int, tick: int, view: AgentView) -> np.random.Generator:
+        return np.random.default_rng((*self.plan.seed, purpose, tick, view.agent_id % _AGENTS))
 
     def _view_from_car(self, row: int, rows: np.ndarray, boxes: Boxes) -> AgentView:
         traffic = self._traffic

@@ -49,6 +49,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rsu", action="store_true", help="add a roadside unit (opv2v, v2xsim)")
     parser.add_argument("--beams", type=int, help="LiDAR beams: 16, 32 or 64")
+    parser.add_argument(
+        "--cameras",
+        action="store_true",
+        help="four cameras per agent, with depth pictures and maps of what they see (default: LiDAR only)",
+    )
+    parser.add_argument(
+        "--image_size",
+        type=_size,
+        metavar="WxH",
+        help="pixels of the pictures (default: the preset's, 320x240 for mini and small, 800x600 for opv2v)",
+    )
+    parser.add_argument(
+        "--fov", type=float, metavar="DEG", help="horizontal field of view of the cameras (default: 100)"
+    )
+    parser.add_argument(
+        "--extra_beams",
+        type=_numbers,
+        default=(),
+        metavar="N[,N]",
+        help="further clouds of LiDARs with 32 and 16 beams, such as 32,16",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same content (default: 0)")
     parser.add_argument("--format", default="opv2v", help=f"data set format: {format_help()} (default: opv2v)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
@@ -78,6 +99,15 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected numbers such as 20 or 20,4,10, found '{text}'") from error
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Width and height of "320x240"."""
+    try:
+        width, height = (int(number) for number in text.split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a size such as 320x240, found '{text}'") from error
+    return width, height
 
 
 def _interval(text: str) -> tuple[int, int]:

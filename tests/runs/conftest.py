@@ -14,7 +14,8 @@ def clone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in REGISTRY.names("writer"):
         out = folder / "dataset" / f"sim_{name}"
-        simulate(SimulationOptions(out=out, preset="mini", scenarios=(2, 1, 2), frames=1, seed=3, format=name))
+        sizes = {"preset": "mini", "scenarios": (2, 1, 2), "frames": 1, "seed": 3}
+        simulate(SimulationOptions(out=out, **sizes, format=name, cameras=name == "opv2v"))
     for link in ("OPV2V", "sim"):
         (folder / "dataset" / link).symlink_to(folder / "dataset" / "sim_opv2v", target_is_directory=True)
     return folder

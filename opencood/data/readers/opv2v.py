@@ -25,7 +25,7 @@ from opencood.data.readers.opv2v_files import (
     beside,
     channel_file,
     channel_file_plus,
-    lower_resolution_tree,
+    lower_resolution_file,
 )
 from opencood.data.readers.opv2v_metadata import OPV2V as OPV2V_DIALECT
 from opencood.data.readers.opv2v_metadata import Dialect, parse_metadata
@@ -193,7 +193,7 @@ def _cameras(moment: Moment, stem: Path) -> tuple[Camera, ...]:
             to_lidar[number],
             intrinsic,
             image=beside(stem, f"_camera{number}.png"),
-            depth=lower_resolution_tree(beside(stem, f"_depth{number}.png")),
+            depth=lower_resolution_file(beside(stem, f"_depth{number}.png")),
         )
         for number, intrinsic in enumerate(moment.camera_intrinsics)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from opencood.data import files
 from opencood.errors import ConfigError
 
 _TREE, _LOWER_RESOLUTION_TREE = "OPV2V", "OPV2V_Hetero"
@@ -15,7 +16,7 @@ def channel_file(path: Path, channels: int | None) -> Path:
     """Return the file of a sweep with fewer channels (16 or 32), else the path itself (spec data.md, section 2.2)."""
     if channels not in (16, 32):
         return path
-    return lower_resolution_tree(path.with_name(f"{path.stem}_{channels}{path.suffix}"))
+    return lower_resolution_file(path.with_name(f"{path.stem}_{channels}{path.suffix}"))
 
 
 def channel_file_plus(path: Path, channels: int | None) -> Path:
@@ -35,6 +36,12 @@ def channel_file_plus(path: Path, channels: int | None) -> Path:
         elif name == "test":
             parts[position] = f"test_{channels or 64}"
     return Path(*parts)
+
+
+def lower_resolution_file(path: Path) -> Path:
+    """Return where an additional file of OPV2V-H lies: in its own tree, or beside the frame if it is only there."""
+    twin = lower_resolution_tree(path)
+    return path if twin != path and not files.exists(twin) and files.exists(path) else twin
 
 
 def lower_resolution_tree(path: Path) -> Path:

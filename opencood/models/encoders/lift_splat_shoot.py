@@ -30,7 +30,7 @@ class LiftSplatShoot(nn.Module):
         data_aug_conf: ``final_dim`` [h, w], the size of the pictures.
         img_downsample: pixels per feature cell, 8 or 16.
         img_features: channels of the map per height slice.
-        camera_encoder: ``EfficientNet`` or ``Resnet101``.
+        camera_encoder: ``EfficientNet``, ``Resnet101`` or ``SmallResnet``.
         use_depth_gt: take the depth from the pictures' fourth channel instead of predicting it.
         depth_supervision: give ``depth_items`` for a depth loss where the pictures have a fourth channel.
         trunk_weights: file of ImageNet weights for the image trunk; None starts fresh.

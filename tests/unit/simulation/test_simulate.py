@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from opencood.errors import ConfigError, StorageError
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
@@ -26,7 +27,8 @@ def tree_digest(root: Path) -> str:
     ["v2xsim", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS if name != "v2xsim")],
 )
 def test_the_seed_is_the_content_whatever_the_number_of_processes(tmp_path, format_name):
-    options = SimulationOptions(tmp_path / "a", **TINY, format=format_name)
+    sensors = {"cameras": True, "image_size": (48, 32), "fov": 80.0, "extra_beams": (16,)}
+    options = SimulationOptions(tmp_path / "a", **TINY, format=format_name, **sensors)
     one = simulate(options)
     two = simulate(replace(options, out=tmp_path / "b", jobs=2))
     other = simulate(replace(options, out=tmp_path / "c", seed=1))
@@ -50,6 +52,22 @@ def test_options_shape_the_data_set(tmp_path):
         agent = tmp_path / scenario["split"] / scenario["name"] / scenario["agents"][0]
         assert len(list(agent.glob("*.pcd"))) == 3
     assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"train", "validate", "test"}
+
+
+def test_cameras_and_further_lidars_are_asked_for(tmp_path):
+    options = SimulationOptions(tmp_path / "plain", **TINY)
+    simulate(options)
+    assert not list((tmp_path / "plain").rglob("*.png"))
+
+    simulate(replace(options, out=tmp_path / "full", cameras=True, image_size=(40, 30), extra_beams=(32, 16)))
+    for agent in (folder for folder in (tmp_path / "full").glob("*/*/*") if folder.is_dir()):
+        endings = sorted(path.name[6:] for path in agent.iterdir())
+        pictures = [f"_{kind}{number}.png" for kind in ("camera", "depth") for number in range(4)]
+        assert endings == sorted([".pcd", ".yaml", "_16.pcd", "_32.pcd", "_bev_visibility.png", *pictures])
+        with Image.open(next(agent.glob("*_camera3.png"))) as picture:
+            assert picture.size == (40, 30) and picture.mode == "RGB"
+        with Image.open(next(agent.glob("*_depth3.png"))) as picture:
+            assert picture.size == (40, 30) and picture.mode == "L"
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
@@ -126,6 +144,9 @@ def test_every_format_overwrites_every_other_and_brings_its_cast(tmp_path):
         ({"beams": 17}, "--beams"),
         ({"jobs": 0}, "--jobs"),
         ({"seed": -1}, "--seed"),
+        ({"extra_beams": (32, 64)}, "--extra_beams.*64"),
+        ({"cameras": True, "image_size": (320, 4)}, "--image_size"),
+        ({"cameras": True, "fov": 179.0}, "--fov"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(tmp_path, wrong, message):
@@ -144,7 +165,8 @@ def test_an_unwritable_place_is_one_clear_error(tmp_path):
 def test_command_line(tmp_path, capsys):
     main(
         ["--out", str(tmp_path / "d"), "--preset", "mini", "--scenarios", "1,0,1", "--frames", "2",
-         "--agents", "2-3", "--seed", "5", "--format", "opv2v", "--stats"]
+         "--agents", "2-3", "--seed", "5", "--format", "opv2v", "--stats",
+         "--cameras", "--image_size", "32x24", "--fov", "90", "--extra_beams", "16"]
     )  # fmt: skip
 
     printed = capsys.readouterr().out
@@ -152,7 +174,9 @@ def test_command_line(tmp_path, capsys):
     assert "from others" in printed and "content digest" in printed
 
 
-@pytest.mark.parametrize("option", [["--agents", "many"], ["--agents", "2-"], ["--scenarios", "1,x"]])
+@pytest.mark.parametrize(
+    "option", [["--agents", "many"], ["--agents", "2-"], ["--scenarios", "1,x"], ["--image_size", "320"]]
+)
 def test_command_line_explains_its_notation(tmp_path, capsys, option):
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), *option])

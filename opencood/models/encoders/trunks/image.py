@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from opencood.errors import ConfigError
 from opencood.models.backbones.bottleneck import bottlenecks
+from opencood.models.backbones.resnet import BasicBlock
 from opencood.models.backbones.upsample import UpsampleJoin
 from opencood.models.encoders.trunks.efficientnet import NOT_RUN, TAPPED_WIDTHS, EfficientNet
 from opencood.models.encoders.trunks.weights import load_trunk
@@ -16,18 +17,19 @@ WIDTH = 512
 
 
 class ImageEncoder(nn.Module):
-    """A trunk that gives 512 channels, and 1x1 heads for the depth bins and the features of every image cell."""
+    """A trunk that gives ``width`` channels, and 1x1 heads for the depth bins and the features of every image cell."""
 
+    width = WIDTH
     depth_head: nn.Conv2d | None
     image_head: nn.Conv2d
 
     def add_heads(self, features: int, depths: int | None) -> None:
         """Add the heads, last in the state dict; without ``depths`` the depth is known and not predicted."""
-        self.depth_head = None if depths is None else nn.Conv2d(WIDTH, depths, 1)
-        self.image_head = nn.Conv2d(WIDTH, features, 1)
+        self.depth_head = None if depths is None else nn.Conv2d(self.width, depths, 1)
+        self.image_head = nn.Conv2d(self.width, features, 1)
 
     def trunk_features(self, pictures: Tensor) -> Tensor:
-        """Pictures (N, 3, h, w) to (N, 512, h / stride, w / stride)."""
+        """Pictures (N, 3, h, w) to (N, width, h / stride, w / stride)."""
         raise NotImplementedError
 
     def forward(self, pictures: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -86,3 +88,33 @@ class ResNetImage(ImageEncoder):
         x = F.relu(self.bn1(self.conv1(pictures)))
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         return self.layer2(self.layer1(x))
+
+
+@register("camera_encoder", "SmallResnet")
+class SmallResNetImage(ImageEncoder):
+    """Ours: a thin residual trunk of 0.7 million weights that trains on a CPU, at 1/8 of the picture.
+
+    Nothing is dropped in training, so ``drop_connect`` says nothing here.
+    """
+
+    width = 64
+
+    def __init__(
+        self, downsample: int, features: int, depths: int | None, drop_connect: float, trunk_weights: str | None
+    ) -> None:
+        super().__init__()
+        if downsample != 8:
+            raise ConfigError(f"SmallResnet: img_downsample must be 8, not {downsample}.")
+        self.conv1 = nn.Conv2d(3, 24, 5, stride=2, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(24)
+        self.layer1 = BasicBlock(24, 32, stride=2)
+        self.layer2 = nn.Sequential(BasicBlock(32, 64, stride=2), BasicBlock(64, 64, stride=1))
+        self.layer3 = BasicBlock(64, 128, stride=2)
+        self.up = UpsampleJoin(64 + 128, self.width)
+        load_trunk(self, trunk_weights)
+        self.add_heads(features, depths)
+
+    def trunk_features(self, pictures: Tensor) -> Tensor:
+        """See :class:`ImageEncoder`."""
+        fine = self.layer2(self.layer1(F.relu(self.bn1(self.conv1(pictures)))))
+        return self.up(self.layer3(fine), fine)
