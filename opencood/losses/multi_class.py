@@ -14,7 +14,7 @@ from opencood.registry import register
 _ALPHA, _GAMMA, _SIGMA = 0.25, 2.0, 3.0
 
 
-@register("loss", "point_pillar_v2xreal_loss")
+@register("loss", "point_pillar_v2xreal_loss", ignores=["generate_weight"])
 class MultiClassLoss(Loss):
     """Focal classification of every anchor into every class, and sine smooth-L1 regression; directions are not learned.
 
