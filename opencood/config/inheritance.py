@@ -26,8 +26,8 @@ REPLACE = "_replace_"
 EVERYWHERE = "_everywhere_"
 
 
-def read_expanded(path: str | Path) -> tuple[Document, list[Path]]:
-    """Read a file with everything it inherits.
+def read_expanded(path: str | Path, repair: bool = False) -> tuple[Document, list[Path]]:
+    """Read a file with everything it inherits; ``repair`` is for the file itself (see ``read_document``).
 
     Returns:
         the merged document, and all files it was made from, the given one last.
@@ -35,15 +35,15 @@ def read_expanded(path: str | Path) -> tuple[Document, list[Path]]:
     Raises:
         ConfigError: an unreadable file, a cycle of inheritance, or an inheritance word that is used wrongly.
     """
-    return _expand(Path(path), ())
+    return _expand(Path(path), (), repair)
 
 
-def _expand(path: Path, descendants: tuple[Path, ...]) -> tuple[Document, list[Path]]:
+def _expand(path: Path, descendants: tuple[Path, ...], repair: bool = False) -> tuple[Document, list[Path]]:
     resolved = path.resolve()
     if resolved in descendants:
         chain = " -> ".join(p.name for p in (*descendants, resolved))
         raise ConfigError(f"{path}: {BASE} leads back to the file itself: {chain}.")
-    own = read_document(path)
+    own = read_document(path, repair)
     merged = Document({}, Place(own.place.file, own.place.line))
     files: list[Path] = []
     for base in _bases(own):

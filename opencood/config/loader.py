@@ -63,9 +63,9 @@ def load_yaml(path: str | Path | None, model_dir: str | Path | None = None) -> H
     return hypes
 
 
-def load_file(file: Path) -> Hypes:
-    """Load one hypes file, without a word about it (see ``load_yaml``)."""
-    document, files = read_expanded(file)
+def load_file(file: Path, repair: bool = False) -> Hypes:
+    """Load one hypes file, without a word about it (see ``load_yaml``); ``repair`` as in ``read_document``."""
+    document, files = read_expanded(file, repair)
     content = dict(document.data)
     version = content.pop(VERSION_KEY, None)
     source = Source(document.place)

@@ -25,16 +25,32 @@ class Document:
     place: Place
 
 
-def read_document(path: str | Path) -> Document:
+def read_document(path: str | Path, repair: bool = False) -> Document:
     """Read one YAML file of the hypes dialect, without inheritance and without parsers.
+
+    Args:
+        repair: read what was probably meant where a key with a value is followed by deeper-indented keys, the one slip
+            of published files that has an obvious remedy.
 
     Raises:
         ConfigError: missing or unreadable file, YAML errors, refused tags, content that is no map; with file and line.
     Warns:
-        for each key that is given twice in one map (the last one wins).
+        for each key that is given twice in one map (the last one wins), and for each repair.
     """
     name = str(path)
     text = _read_text(Path(path))
+    try:
+        return _parse(text, name)
+    except ConfigError as error:
+        meant = repaired(text) if repair else None
+        if meant is None:
+            raise
+        document = _parse(meant, name)
+        warnings.warn(f"repaired: {error}", stacklevel=2)
+        return document
+
+
+def _parse(text: str, name: str) -> Document:
     loader = HypesLoader(text)
     try:
         node = loader.get_single_node()
@@ -145,22 +161,74 @@ def explain(error: yaml.MarkedYAMLError, name: str, text: str) -> str:
     return f"{where}: {problem}{context}."
 
 
+def repaired(text: str) -> str | None:
+    """What was probably meant by a text in which a key with a value is followed by keys; None when that is not it."""
+    try:
+        yaml.compose(text, Loader=HypesLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        slip = _nested(text.splitlines(), mark.line) if mark and "mapping values" in (error.problem or "") else None
+        return None if slip is None else slip.repaired(text)
+    return None
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A key with a value in line ``holder``, below which line ``first`` begins deeper-indented keys of ``section``.
+
+    ``named`` tells whether the first line is the head of the section itself.
+    """
+
+    holder: int
+    first: int
+    key: str
+    value: str
+    section: str
+    named: bool
+
+    def repaired(self, text: str) -> str:
+        """The text with the section beside the key."""
+        lines = text.splitlines()
+        indent, deeper = _indent(lines[self.holder]), _indent(lines[self.first])
+        if not self.named:
+            lines.insert(self.first, f"{' ' * indent}{self.section}:")
+            return "\n".join(lines) + "\n"
+        end = self.first
+        while end < len(lines) and (not lines[end].strip() or _indent(lines[end]) >= deeper):
+            lines[end] = lines[end][deeper - indent :]
+            end += 1
+        return "\n".join(lines) + "\n"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _nested(lines: list[str], line: int) -> Nested | None:
+    """Find the key that already has a value when deeper-indented keys follow it (a slip in published files)."""
+    here = _KEY_LINE.match(lines[line]) if line < len(lines) else None
+    if here is None:
+        return None
+    for number in reversed(range(line)):
+        holder = _KEY_LINE.match(lines[number].split(" #")[0].rstrip())
+        if holder is None or len(holder["indent"]) >= len(here["indent"]):
+            continue
+        value = holder["value"].strip("'\" ")
+        named = not here["value"].strip()
+        section = here["key"] if named else value
+        return Nested(number, line, holder["key"], value, section, named) if value else None
+    return None
+
+
 def _explain_nested(lines: list[str], line: int) -> str:
-    """Name the key that already has a value when deeper-indented keys follow it (a slip in published files)."""
     here = _KEY_LINE.match(lines[line]) if line < len(lines) else None
     if here is None:
         return "a ':' is not allowed here; quote the text or check the indentation."
-    indent = len(here["indent"])
-    for above in reversed(lines[:line]):
-        holder = _KEY_LINE.match(above.split(" #")[0].rstrip())
-        if holder is None or len(holder["indent"]) >= indent:
-            continue
-        key, value = holder["key"], holder["value"].strip("'\" ")
-        if not value:
-            break
-        section = here["key"] if not here["value"].strip() else value
-        return (
-            f"'{here['key']}' is indented below '{key}: {value}', but a key with a value cannot hold other keys. "
-            f"Probably meant: '{key}: {value}' and, at the same indentation, a map '{section}:' with the keys below it."
-        )
-    return f"'{here['key']}:' is not allowed here; check the indentation and quote texts that contain ':'."
+    slip = _nested(lines, line)
+    if slip is None:
+        return f"'{here['key']}:' is not allowed here; check the indentation and quote texts that contain ':'."
+    return (
+        f"'{here['key']}' is indented below '{slip.key}: {slip.value}', but a key with a value cannot hold other keys. "
+        f"Probably meant: '{slip.key}: {slip.value}' and, at the same indentation, a map '{slip.section}:' with the "
+        "keys below it."
+    )

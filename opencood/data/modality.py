@@ -16,6 +16,7 @@ from opencood.config.flavor import flavor_of, quirk
 from opencood.config.tree import given
 from opencood.data import files
 from opencood.data.draws import Draws
+from opencood.data.frame import roadside_last
 from opencood.errors import ConfigError, DataError, nearest
 
 log = logging.getLogger(__name__)
@@ -147,13 +148,13 @@ class Roster:
         """Assigned name by agent in the assignment's own order, or None when names are drawn at random.
 
         A scenario that the file does not know gets the rule of the published ``_in_order`` files: the names in turn,
-        over the sorted agents.
+        over the sorted agents, roadside units last.
         """
         if self.assignment is None:
             return None
         if scenario not in self.assignment:
             names = sorted(self.mapping) or sorted(self.modalities)
-            return {agent: names[k % len(names)] for k, agent in enumerate(sorted(ids))}
+            return {agent: names[k % len(names)] for k, agent in enumerate(roadside_last(sorted(ids)))}
         listed = self.assignment[scenario]
         missing = [agent for agent in ids if agent not in listed]
         if missing:
@@ -230,7 +231,8 @@ def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
     """Return the assignment: ``modality_assignment`` of the hypes, else the file ``heter.assignment_path``, else None.
 
     A relative path is looked up in the working directory, beside the installed package, beside the hypes file, then by
-    its name among the published tables in ``opencood/modality_assign`` (published files name three folders for them).
+    its name beside the split folder (simulated data bring their own) and among the published tables in
+    ``opencood/modality_assign`` (published files name three folders for them).
 
     Raises:
         ConfigError: the file is missing or no JSON map.
@@ -241,12 +243,15 @@ def load_assignment(hypes: Mapping[str, Any]) -> Assignment | None:
     if path is None:
         return None
     beside = Path(getattr(hypes, "path", None) or ".").parent
-    places = [Path(path), _PACKAGE_PARENT / path, beside / path, _PUBLISHED_TABLES / Path(path).name]
+    split = hypes.get("validate_dir")
+    folders = [Path(split).parent] if isinstance(split, str) else []
+    by_name = [folder / Path(path).name for folder in (*folders, _PUBLISHED_TABLES)]
+    places = [Path(path), _PACKAGE_PARENT / path, beside / path, *by_name]
     found = next((place for place in places if files.is_file(place)), None)
     if found is None:
         raise ConfigError(
             f"heter.assignment_path: no file '{path}' (looked in the working directory, in {_PACKAGE_PARENT}, "
-            f"beside the hypes file and by its name in {_PUBLISHED_TABLES}); "
+            f"beside the hypes file, and by its name beside the split folder and in {_PUBLISHED_TABLES}); "
             "give an existing file, or null for a random assignment."
         )
     try:

@@ -16,6 +16,7 @@ from opencood.errors import DataError
 from opencood.evaluation.files import write_atomically
 
 FORMAT = 1
+_CLASS_ARRAYS = ("classes", "ground_truth_classes")  # only where there are several classes
 _ARRAYS = ("boxes", "scores", "box_counts", "ground_truth", "ground_truth_counts", "message_bytes", "names", "protocol")
 
 
@@ -29,6 +30,7 @@ class FrameDetections:
         ground_truth: (M, 8, 3) float32 corners, in any order.
         message_bytes: length of all messages that other agents sent to the ego for this frame; None if not metered.
         name: which frame it is, for example ``scenario/time stamp`` or the index.
+        classes, ground_truth_classes: (N,) and (M,) class of every box, counted from 1; None where there is only one.
     """
 
     boxes: np.ndarray
@@ -36,11 +38,38 @@ class FrameDetections:
     ground_truth: np.ndarray
     message_bytes: int | None = None
     name: str = ""
+    classes: np.ndarray | None = None
+    ground_truth_classes: np.ndarray | None = None
 
     @classmethod
     def of(cls, boxes: Any, scores: Any, ground_truth: Any, **about: Any) -> FrameDetections:
-        """Build from tensors or arrays; None for boxes and scores means that nothing was detected."""
-        return cls(_corners(boxes), _flat(scores), _corners(ground_truth), **about)
+        """Build from tensors or arrays; None for boxes and scores means that nothing was detected.
+
+        Where there are several classes, scores are (N, 2) score and class, and the ground truth is a pair of corners
+        and classes.
+        """
+        if not isinstance(ground_truth, tuple):
+            return cls(_corners(boxes), _flat(scores), _corners(ground_truth), **about)
+        corners, labels = ground_truth
+        scored = np.zeros((0, 2), np.float32) if scores is None else _host(scores).reshape(-1, 2)
+        classes, labels = scored[:, 1].astype(np.int64), _flat(labels).astype(np.int64)
+        return cls(
+            _corners(boxes), scored[:, 0], _corners(corners), classes=classes, ground_truth_classes=labels, **about
+        )
+
+    def of_class(self, label: int) -> FrameDetections:
+        """What concerns one class; a frame without classes is returned as it is."""
+        if self.classes is None or self.ground_truth_classes is None:
+            return self
+        found, true = self.classes == label, self.ground_truth_classes == label
+        return replace(
+            self,
+            boxes=self.boxes[found],
+            scores=self.scores[found],
+            classes=self.classes[found],
+            ground_truth=self.ground_truth[true],
+            ground_truth_classes=self.ground_truth_classes[true],
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +95,16 @@ class DetectionSet:
         """Number of detected boxes of all frames."""
         return sum(len(frame.boxes) for frame in self.frames)
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Classes that occur, ascending; empty where there is only one."""
+        lists = [a for frame in self.frames for a in (frame.classes, frame.ground_truth_classes) if a is not None]
+        return tuple(np.unique(np.concatenate(lists)).tolist()) if lists else ()
+
+    def of_class(self, label: int) -> DetectionSet:
+        """What concerns one class."""
+        return replace(self, frames=tuple(frame.of_class(label) for frame in self.frames))
+
     def megabits_per_frame(self) -> float | None:
         """Mean size of a frame's messages in megabits (10^6 bits); None when they were not metered."""
         sizes = [frame.message_bytes for frame in self.frames if frame.message_bytes is not None]
@@ -83,7 +122,13 @@ class DetectionSet:
         if [frame.name for frame in self.frames] != [frame.name for frame in other.frames]:
             raise DataError("detections: the two runs hold different frames, so they cannot share a ground truth.")
         pairs = zip(self.frames, other.frames, strict=True)
-        return replace(self, frames=tuple(replace(one, ground_truth=two.ground_truth) for one, two in pairs))
+        return replace(
+            self,
+            frames=tuple(
+                replace(one, ground_truth=two.ground_truth, ground_truth_classes=two.ground_truth_classes)
+                for one, two in pairs
+            ),
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write one ``.npz`` without pickled objects, atomically."""
@@ -101,6 +146,9 @@ class DetectionSet:
             "protocol": np.array(json.dumps(self.protocol)),
             "format": np.array(FORMAT),
         }
+        if self.frames and all(frame.classes is not None for frame in self.frames):
+            for name in _CLASS_ARRAYS:
+                arrays[name] = np.concatenate([getattr(frame, name) for frame in self.frames])
         return write_atomically(Path(path), lambda handle: np.savez_compressed(handle, **arrays))
 
     @classmethod
@@ -111,13 +159,16 @@ class DetectionSet:
             DataError: the file is missing, truncated or was not written by ``save``.
         """
         arrays = _read(Path(path))
-        boxes = np.split(arrays["boxes"], np.cumsum(arrays["box_counts"])[:-1])
-        scores = np.split(arrays["scores"], np.cumsum(arrays["box_counts"])[:-1])
-        truth = np.split(arrays["ground_truth"], np.cumsum(arrays["ground_truth_counts"])[:-1])
         sizes = [int(size) if size >= 0 else None for size in arrays["message_bytes"]]
         names = arrays["names"].tolist()
-        count = len(names)
-        frames = tuple(map(FrameDetections, boxes[:count], scores[:count], truth[:count], sizes, names))
+        found, true = (np.cumsum(arrays[key])[:-1] for key in ("box_counts", "ground_truth_counts"))
+
+        def by_frame(key: str, ends: np.ndarray) -> list[Any]:
+            return np.split(arrays[key], ends)[: len(names)] if key in arrays else [None] * len(names)
+
+        boxes, scores, truth = by_frame("boxes", found), by_frame("scores", found), by_frame("ground_truth", true)
+        classes = (by_frame(key, ends) for key, ends in zip(_CLASS_ARRAYS, (found, true), strict=True))
+        frames = tuple(map(FrameDetections, boxes, scores, truth, sizes, names, *classes))
         return cls(frames, _protocol(arrays["protocol"], path))
 
 
@@ -135,8 +186,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if missing:
         raise DataError(f"{path}: not a detection file, it lacks {', '.join(missing)}.")
     frames = {len(arrays[name]) for name in ("box_counts", "ground_truth_counts", "message_bytes", "names")}
-    totals = {len(arrays["boxes"]), len(arrays["scores"]), int(arrays["box_counts"].sum())}
-    truths = {len(arrays["ground_truth"]), int(arrays["ground_truth_counts"].sum())}
+    totals = {len(arrays[name]) for name in ("boxes", "scores", "classes") if name in arrays}
+    totals.add(int(arrays["box_counts"].sum()))
+    truths = {len(arrays[name]) for name in ("ground_truth", "ground_truth_classes") if name in arrays}
+    truths.add(int(arrays["ground_truth_counts"].sum()))
     shapes = {arrays["boxes"].shape[1:], arrays["ground_truth"].shape[1:]}
     if not len(frames) == len(totals) == len(truths) == 1 or shapes != {(8, 3)}:
         raise DataError(f"{path}: numbers of frames, boxes, scores and counts differ; the file is damaged.")

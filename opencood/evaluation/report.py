@@ -22,6 +22,8 @@ VARIANTS = (GLOBAL_SORT, FRAME_ORDER)
 _AP_KEYS = {0.3: "ap30", 0.5: "ap_50", 0.7: "ap_70"}
 _CURVE_KEYS = {0.5: ("mpre_50", "mrec_50"), 0.7: ("mpre_70", "mrec_70")}
 
+Results = Mapping[str, Mapping[float, APResult]]  # variant -> IoU threshold -> average precision
+
 
 @dataclass(frozen=True)
 class Report:
@@ -34,9 +36,11 @@ class Report:
         megabits_per_frame: mean size of the messages, None where nothing was metered.
         frames_per_second: forward pass, decoding and NMS; None when detections were loaded from a file.
         notes: what the reader must know (range replaced, no ground truth, ...).
+        by_class: class -> the same as ``results``, where there are several classes; ``results`` then are plain means
+            over the classes that have ground truth, without curves.
     """
 
-    results: Mapping[str, Mapping[float, APResult]]
+    results: Results
     protocol: Mapping[str, Any]
     frames: int
     ground_truths: int
@@ -46,6 +50,7 @@ class Report:
     frames_per_second: float | None = None
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=(), compare=False)
+    by_class: Mapping[str, Results] = field(default_factory=dict)
 
     def ap(self, threshold: float, variant: str | None = None) -> float:
         """Average precision at an IoU threshold; NaN when the run had no ground truth."""
@@ -66,10 +71,12 @@ class Report:
         chosen = variant or self.variant
         return self.published(chosen) | {
             "ap_variant": chosen,
-            "ap_by_variant": {
-                name: {f"{threshold:g}": float(result.ap) for threshold, result in by_threshold.items()}
-                for name, by_threshold in self.results.items()
-            },
+            "ap_by_variant": _areas(self.results),
+            **(
+                {"ap_by_class": {name: _areas(results) for name, results in self.by_class.items()}}
+                if self.by_class
+                else {}
+            ),
             "frames": self.frames,
             "ground_truths": self.ground_truths,
             "detections": self.detections,
@@ -83,8 +90,9 @@ class Report:
         """What a command line prints at the end."""
         text = [f"{self.frames} frames, {self.ground_truths} ground truths, {self.detections} detections"]
         for name, by_threshold in self.results.items():
-            marks = ", ".join(f"AP@{threshold:g} {_number(result.ap)}" for threshold, result in by_threshold.items())
-            text.append(f"{name:<12} {marks}{'   (reported)' if name == self.variant else ''}")
+            marks = "   (reported)" if name == self.variant else ""
+            text.append(f"{name:<12} {_marks(by_threshold)}{marks}")
+        text += [f"  {name:<10} {_marks(results[self.variant])}" for name, results in self.by_class.items()]
         if self.megabits_per_frame is not None:
             text.append(f"communication {self.megabits_per_frame:.4g} megabits/frame")
         if self.frames_per_second is not None:
@@ -100,13 +108,16 @@ def evaluate(
     notes: Sequence[str] = (),
 ) -> Report:
     """Compute a report from stored detections; a pure function, so evaluating twice gives the same numbers."""
-    matches = match_all(detections, thresholds)
-    results = {
-        name: {t: average_precision(matches, t, global_sort=name == GLOBAL_SORT) for t in thresholds}
-        for name in VARIANTS
+    names = detections.protocol.get("classes") or []
+    by_class = {
+        str(names[label - 1]) if label <= len(names) else f"class {label}": _results(
+            detections.of_class(label), thresholds
+        )
+        for label in detections.labels
     }
     return Report(
-        results=results,
+        results=_mean(by_class, thresholds) if by_class else _results(detections, thresholds),
+        by_class=by_class,
         protocol=detections.protocol | {"iou_thresholds": [float(t) for t in thresholds]},
         frames=len(detections),
         ground_truths=detections.ground_truth_count,
@@ -116,6 +127,36 @@ def evaluate(
         frames_per_second=frames_per_second,
         notes=tuple(notes) + tuple(_warnings(detections)),
     )
+
+
+def _results(detections: DetectionSet, thresholds: Sequence[float]) -> dict[str, dict[float, APResult]]:
+    matches = match_all(detections, thresholds)
+    return {
+        name: {t: average_precision(matches, t, global_sort=name == GLOBAL_SORT) for t in thresholds}
+        for name in VARIANTS
+    }
+
+
+def _mean(by_class: Mapping[str, Results], thresholds: Sequence[float]) -> dict[str, dict[float, APResult]]:
+    """The plain mean over the classes that have ground truth; NaN when none has."""
+
+    def mean(name: str, threshold: float) -> APResult:
+        areas = [results[name][threshold].ap for results in by_class.values()]
+        known = [area for area in areas if not math.isnan(area)]
+        return APResult(sum(known) / len(known) if known else math.nan, [], [])
+
+    return {name: {t: mean(name, t) for t in thresholds} for name in VARIANTS}
+
+
+def _areas(results: Results) -> dict[str, dict[str, float]]:
+    return {
+        name: {f"{threshold:g}": float(result.ap) for threshold, result in by_threshold.items()}
+        for name, by_threshold in results.items()
+    }
+
+
+def _marks(by_threshold: Mapping[float, APResult]) -> str:
+    return ", ".join(f"AP@{threshold:g} {_number(result.ap)}" for threshold, result in by_threshold.items())
 
 
 def match_all(detections: DetectionSet, thresholds: Sequence[float] = THRESHOLDS) -> list[FrameMatch]:

@@ -29,9 +29,8 @@ def build_dataset(hypes: Hypes, train: bool, visualize: bool = False, **options:
 
 
 def build_model(hypes: Hypes) -> torch.nn.Module:
-    """Build the detector of ``model.core_method`` (see ``opencood.models.build``)."""
-    import_plugins(hypes)
-    return models_build.build_model(hypes)
+    """Build the detector of ``model.core_method``, which may be a class of a plugin (see ``opencood.models.build``)."""
+    return models_build.build_model(hypes, modules=import_plugins(hypes))
 
 
 def build_loss(hypes: Hypes) -> Any:

@@ -1,19 +1,31 @@
-"""Load every hypes file below some paths, and build its detector when asked."""
+"""Check hypes files: load each, build its detector without data, and say what it is or what is wrong."""
 
 from __future__ import annotations
 
 import hashlib
+import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
+import torch
+
+from opencood.config.flavor import FLAVORS
 from opencood.config.loader import Hypes, load_file
+from opencood.config.reader import read_document
+from opencood.config.tree import lookup
+from opencood.data.build import format_of
+from opencood.data.perturb.settings import build_perturbations
 from opencood.errors import ConfigError, OpencoodError
+from opencood.experiments.build import build_model, import_plugins
+from opencood.experiments.hypes_step import Stepped, step_key
+from opencood.experiments.shrink import shrink
+from opencood.models.unavailable import why_unavailable
 
-if TYPE_CHECKING:
-    import torch
+LOADED, BUILT, STEPPED, REFUSED, FAILED = "loaded", "built", "stepped", "refused", "failed"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,21 +43,45 @@ class BuiltModel:
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of one file."""
+    """What became of one file.
+
+    Attributes:
+        outcome: ``loaded``, ``built``, ``stepped``; ``refused``: a message says what is missing or wrong, for the
+            detector or for its step; ``failed``: a defect, or a detector that is not the reference's.
+        group: repository, or folder, that the file is counted under.
+        expected: digest that a reference gives; empty when none is known.
+        step_key: files with the same one take the same step.
+        dataset: format of the data.
+    """
 
     path: Path
+    outcome: str
+    group: str = ""
     parser: str = ""
     flavor: str = ""
     parity: str = ""
     model: BuiltModel | None = None
     error: str = ""
     remarks: tuple[str, ...] = ()
+    expected: str = ""
+    stepped: Stepped | None = None
+    step_key: str = ""
+    dataset: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the detector is the one that the reference builds."""
+        return self.model is not None and self.model.sha1 == self.expected
 
     def lines(self) -> list[str]:
         """One line for the file, and one for each remark."""
         facts = " ".join(word for word in (self.parser or "-", self.flavor, self.parity) if word)
-        outcome = f"error: {self.error}" if self.error else "ok" + (f": {self.model}" if self.model else "")
-        return [f"{self.path}: {facts} {outcome}", *(f"    warning: {remark}" for remark in self.remarks)]
+        told = [str(self.model)] if self.model else []
+        told += [f"one step: {self.stepped}"] if self.stepped else []
+        told += [f"error: {self.error}"] if self.error else []
+        remarks = (*self.remarks, *(self.stepped.remarks if self.stepped else ()))
+        head = f"{self.path}: {facts} {self.outcome}" + (f": {'; '.join(told)}" if told else "")
+        return [head, *(f"    warning: {remark}" for remark in remarks)]
 
 
 def hypes_files(paths: Iterable[Path]) -> list[Path]:
@@ -69,24 +105,66 @@ def _is_whole(file: Path, folder: Path) -> bool:
     return not any(part.startswith("_") for part in file.relative_to(folder).parts)
 
 
-def check_files(paths: Iterable[Path], build: bool = False) -> Iterator[Checked]:
+def check_files(paths: Iterable[Path], build: bool = True) -> Iterator[Checked]:
     """Load (and build) one file after the other; what is wrong with one does not stop the others."""
     for path in hypes_files(paths):
         yield check_file(path, build)
 
 
-def check_file(path: Path, build: bool = False) -> Checked:
-    """Load one file, and build its detector when asked."""
+def check_file(path: Path, build: bool = True, expected: str = "") -> Checked:
+    """Load one file and build its detector on the meta device, where weights need neither memory nor time.
+
+    The one slip of published files that has an obvious remedy is repaired, with a remark.
+
+    Args:
+        expected: digest of the ``state_dict`` that a reference builds from the file.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            hypes = load_file(path)
-            _check_perturbations(hypes)
-        except OpencoodError as error:
-            return Checked(path, error=str(error))
-        model, error_text = _try_build(hypes) if build else (None, "")
-    remarks = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-    return Checked(path, _parser_of(hypes), hypes["flavor"], hypes["parity"], model, error_text, remarks)
+        hypes, error, defect = guarded(lambda: _load(path))
+        if hypes is None:
+            outcome = FAILED if defect else REFUSED
+            return Checked(path, outcome, group_of(path), error=_by_name(path, error), expected=expected)
+        model: BuiltModel | None = None
+        key: str | None = None
+        if build:
+            model, error, defect = guarded(lambda: build_figures(hypes))
+        if model is not None:
+            key, error, defect = guarded(lambda: step_key(shrink(hypes)))
+            if expected not in ("", model.sha1):
+                error, defect = f"the reference builds another detector, sha1 {expected}", True
+    outcome = (FAILED if defect else REFUSED) if error else BUILT if build else LOADED
+    return Checked(
+        path,
+        outcome,
+        group_of(path),
+        _parser_of(hypes),
+        hypes["flavor"],
+        hypes["parity"],
+        model,
+        error,
+        tuple(dict.fromkeys(str(warning.message) for warning in caught)),
+        expected,
+        step_key=key or "",
+        dataset=format_of(hypes),
+    )
+
+
+def guarded(work: Callable[[], T]) -> tuple[T | None, str, bool]:
+    """(result, error, whether the error is a defect): what one file raises must not end the check of the others."""
+    try:
+        return work(), "", False
+    except OpencoodError as error:
+        return None, str(error), False
+    except Exception as error:  # noqa: BLE001  anything else is a defect of ours, and is reported as one
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return None, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})", True
+
+
+def group_of(path: Path) -> str:
+    """The repository a file comes from: the part of its path that is named like a flavor, else its folder."""
+    names = {part: part.lower().replace("-", "") for part in path.parts[:-1]}
+    return next((part for part, name in names.items() if name in FLAVORS), path.parent.name or ".")
 
 
 def describe_model(core_method: str, model: torch.nn.Module) -> BuiltModel:
@@ -96,37 +174,46 @@ def describe_model(core_method: str, model: torch.nn.Module) -> BuiltModel:
     return BuiltModel(core_method, parameters, len(shapes), state_dict_digest(shapes))
 
 
-def state_dict_digest(shapes: dict[str, tuple[int, ...]]) -> str:
+def state_dict_digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """SHA-1 of the sorted lines ``key:d0,d1,...`` joined by a line feed, without a trailing one."""
     lines = sorted(f"{name}:{','.join(map(str, shape))}" for name, shape in shapes.items())
     return hashlib.sha1("\n".join(lines).encode()).hexdigest()
 
 
-def _check_perturbations(hypes: Hypes) -> None:
-    """Build what the section ``perturb`` names, which needs no data."""
-    if not hypes.get("perturb"):
-        return
-    from opencood.data.perturb.settings import build_perturbations
-    from opencood.experiments.build import import_plugins
-
-    import_plugins(hypes)
-    for train in (True, False):
-        build_perturbations(hypes["perturb"], train, seed=0)
+def _load(path: Path) -> Hypes:
+    """Load a file, and build what its section ``perturb`` names, which needs no data."""
+    hypes = load_file(path, repair=True)
+    if hypes.get("perturb"):
+        import_plugins(hypes)
+        for train in (True, False):
+            build_perturbations(hypes["perturb"], train, seed=0)
+    return hypes
 
 
-def _try_build(hypes: Hypes) -> tuple[BuiltModel | None, str]:
-    from opencood.experiments.build import build_model
+def build_figures(hypes: Hypes) -> BuiltModel:
+    """Build a detector on the meta device and count it.
 
+    Raises:
+        ConfigError: the configuration has no model, or a wrong one.
+    """
     core_method = (hypes.get("model") or {}).get("core_method")
     if not core_method:
-        return None, f"{hypes.source.where('model')}: model.core_method: missing; this file describes no detector."
-    try:
-        return describe_model(core_method, build_model(hypes)), ""
-    except OpencoodError as error:
-        return None, str(error)
+        raise ConfigError(
+            f"{hypes.source.where('model')}: model.core_method: missing; this file describes no detector."
+        )
+    with torch.device("meta"):
+        return describe_model(core_method, build_model(hypes))
 
 
-def _parser_of(hypes: dict[str, Any]) -> str:
+def _by_name(path: Path, error: str) -> str:
+    """An error of loading, after the refusal of a method that could not be built anyway."""
+    document, _, _ = guarded(lambda: read_document(path))
+    name = document and lookup(document.data, "model.core_method")
+    reason = why_unavailable(str(name)) if name else None
+    return error if reason is None else f"model.core_method: '{name}' is a published model, but {reason}. {error}"
+
+
+def _parser_of(hypes: Mapping[str, Any]) -> str:
     parser = hypes.get("yaml_parser")
     if parser is not None:
         return parser if isinstance(parser, str) else "+".join(parser)

@@ -150,6 +150,7 @@ def _protocol(session: Session, frames: int) -> dict[str, Any]:
         seed=options.seed,
         device=str(session.device),
         note=options.note,
+        classes=getattr(session.dataset.post_processor, "class_names", None),
     )
 
 

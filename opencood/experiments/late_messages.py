@@ -20,7 +20,7 @@ class CandidateBoxes:
     received gives the boxes that fusing the heads themselves would give (scores up to their last bit).
 
     Args:
-        processor: the data set's post-processor (``section`` and ``anchors()``).
+        processor: the data set's post-processor (``section``, ``class_count``, ``flat_anchors()``).
     """
 
     def __init__(self, processor: Any) -> None:
@@ -28,25 +28,29 @@ class CandidateBoxes:
         self._anchors: Tensor | None = None
 
     def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``cls_preds`` (1, 1, 1, n) logits, ``reg_preds`` (1, n, 7) own-frame boxes, perhaps ``iou_preds``."""
+        """``cls_preds`` (1, classes, 1, n) logits, ``reg_preds`` (1, n, 7) own-frame boxes, and what else there is."""
         section = self._processor.section
-        logits = flatten_head(heads.single(heads.need_head(outputs, "cls_preds")), 1)[0, :, 0]
-        kept = torch.sigmoid(logits) > float(section["target_args"]["score_threshold"])
+        logits = flatten_head(heads.single(heads.need_head(outputs, "cls_preds")), self._processor.class_count)[0]
+        kept = torch.sigmoid(logits).amax(dim=-1) > float(section["target_args"]["score_threshold"])
         regression = heads.need_head(outputs, "reg_preds")
         boxes = heads.decode(regression, self._anchors_like(regression) if regression.ndim == 4 else None, kept)
-        directions = heads.find_head(outputs, "dir_preds")
+        directions = heads.find_head(outputs, "dir_preds") if self._processor.uses_direction_head else None
         if directions is not None:
             arguments = required(section, "dir_args")
             bins, offset = int(arguments["num_bins"]), float(arguments["dir_offset"])
             boxes = heads.with_direction(boxes, directions, kept, bins, offset)
-        reduced = {"cls_preds": logits[kept].reshape(1, 1, 1, -1), "reg_preds": boxes[None]}
+        reduced = {"cls_preds": logits[kept].T[None, :, None], "reg_preds": boxes[None]}
         overlap = heads.find_head(outputs, "iou_preds")
         if overlap is not None:
             reduced["iou_preds"] = flatten_head(overlap, 1)[0, :, 0][kept].reshape(1, 1, 1, -1)
+        uncertainty = heads.find_head(outputs, "unc_preds")
+        if uncertainty is not None:
+            per_box = uncertainty.shape[1] // heads.need_head(outputs, "cls_preds").shape[1]
+            reduced["unc_preds"] = flatten_head(uncertainty, per_box)[0][kept].T.reshape(1, per_box, 1, -1)
         return reduced
 
     def _anchors_like(self, regression: Tensor) -> Tensor:
         if self._anchors is None or self._anchors.device != regression.device:
-            flat = self._processor.anchors().reshape(-1, 7)
+            flat = self._processor.flat_anchors()
             self._anchors = torch.as_tensor(flat, dtype=torch.float32, device=regression.device)
         return self._anchors

@@ -22,10 +22,10 @@ from opencood.simulation.presets import PRESETS, SPLITS, Preset, find_preset, sc
 from opencood.simulation.recording import Frame
 from opencood.simulation.scenario import Scenario, ScenarioPlan
 from opencood.simulation.stats import Census, Statistics, join, statistics, table, take_census
+from opencood.simulation.writers.base import Cast
 from opencood.simulation.writers.storage import SCRATCH, storing, write_json
 
 MANIFEST = "simulation.json"
-_OURS = (*SPLITS, SCRATCH, MANIFEST, "opv2v_4modality.json", "opv2v_4modality_in_order.json")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class SimulationOptions:
         preset: name in ``opencood.simulation.presets``.
         scenarios: numbers for train, validate, test; a single number is that of train, the others in proportion.
         frames: frames per scenario.
-        agents: smallest and largest number of connected cars.
-        rsu: add a roadside unit.
+        agents: smallest and largest number of connected cars; None takes the preset's as far as the format allows it.
+        rsu: add a roadside unit, where the format does not have them anyway.
         beams: LiDAR beams.
         cameras: give every agent four cameras, with depth pictures and visibility maps.
         image_size: width and height of the pictures, pixels.
@@ -99,8 +99,8 @@ def simulate(options: SimulationOptions) -> SimulationReport:
         StorageError: ``out`` holds something already, or cannot be written.
     """
     started = time.perf_counter()
-    preset = _adjusted(find_preset(options.preset), options)
     writer = REGISTRY.build("writer", options.format, where="--format", root=options.out)
+    preset = _adjusted(find_preset(options.preset), options, writer.cast)
     plans = scenario_plans(preset, options.seed)
     _make_room(options.out, options.overwrite)
     with _whole_or_nothing(options.out):
@@ -122,6 +122,11 @@ def simulate(options: SimulationOptions) -> SimulationReport:
 def preset_help() -> str:
     """One phrase that names every preset."""
     return "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
+
+
+def format_help() -> str:
+    """The names of the formats."""
+    return ", ".join(REGISTRY.names("writer"))
 
 
 def statistics_table(figures: Statistics) -> str:
@@ -159,12 +164,12 @@ def _play(plan: ScenarioPlan, out: Path, format_name: str, preset_name: str) -> 
 
     writer = REGISTRY.build("writer", format_name, where="--format", root=out)
     protocol = {"simulator": "opencood", "preset": preset_name, "world": scenario.world_digest, **_plain(asdict(plan))}
-    written = writer.write(plan.split, plan.name, watched(), protocol)
+    written = writer.write(plan, watched(), protocol)
     return _Made(plan, written, scenario.world_digest, join(counted))
 
 
-def _adjusted(preset: Preset, options: SimulationOptions) -> Preset:
-    """The preset with the options' numbers."""
+def _adjusted(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
+    """The preset with the options' numbers and the format's cast."""
     if options.seed < 0:
         raise ConfigError(f"--seed: expected 0 or more, got {options.seed}.")
     if options.jobs < 1:
@@ -179,13 +184,29 @@ def _adjusted(preset: Preset, options: SimulationOptions) -> Preset:
         low, high = options.agents
         if not 1 <= low <= high <= 5:
             raise ConfigError(f"--agents: expected a range inside 1-5 such as 2-5, got {low}-{high}.")
-        preset = replace(preset, agents=options.agents)
     if options.beams is not None:
         if options.beams not in (16, 32, 64):
             raise ConfigError(f"--beams: expected 16, 32 or 64, got {options.beams}.")
         preset = with_beams(preset, options.beams)
-    preset = _with_sensors(preset, options)
-    return replace(preset, roadside=preset.roadside or options.rsu)
+    return _with_cast(_with_sensors(preset, options), options, cast)
+
+
+def _with_cast(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
+    """The preset with those who take part in a scenario of the format."""
+    fewest, most = cast.cars
+    low, high = options.agents or (min(max(number, fewest), most) for number in preset.agents)
+    if low < fewest or high > most:
+        raise ConfigError(f"--agents: a scenario of {options.format} has {_count(cast.cars)} connected car(s).")
+    fewest, most = cast.roadside
+    roadside = max(preset.roadside, int(options.rsu), fewest)
+    if roadside > most:
+        raise ConfigError(f"--rsu: a scenario of {options.format} has {_count(cast.roadside)} roadside unit(s).")
+    return replace(preset, agents=(low, high), roadside=roadside)
+
+
+def _count(interval: tuple[int, int]) -> str:
+    low, high = interval
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _with_sensors(preset: Preset, options: SimulationOptions) -> Preset:
@@ -239,7 +260,10 @@ def _whole_or_nothing(out: Path) -> Iterator[None]:
 
 
 def _remove_ours(out: Path) -> None:
-    for path in (out / name for name in _OURS):
+    """Remove what any format leaves: an earlier simulation may have been of another one."""
+    writers = [REGISTRY.build("writer", name, root=out) for name in REGISTRY.names("writer")]
+    owned = {name for writer in writers for name in writer.owns}
+    for path in (out / name for name in sorted(owned | {SCRATCH, MANIFEST})):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -257,7 +281,7 @@ def _manifest(options: SimulationOptions, preset: Preset, made: list[_Made], dig
         "scenarios": [
             {
                 "split": item.plan.split,
-                "name": item.plan.name,
+                "name": item.written.name,
                 "frames": item.plan.frames,
                 "agents": list(item.written.agents),
                 "boxes": len(item.census.distance),

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
+# OpenCV camera axes (x right, y down, z forward) in the UE axes (x forward, y right, z up) of a camera pose.
+OPENCV_AXES = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], np.float64)
 
 
 def x_to_world(pose: ArrayLike, dtype: DTypeLike = np.float64) -> NDArray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from opencood.models import parts
 from opencood.models.assembly import Assembly, FuseStage, Part
 from opencood.models.builder import register_assembly
-from opencood.models.freezing import for_alignment, for_compressor, for_fixed_backbone
+from opencood.models.freezing import for_alignment, for_compressor, for_fixed_backbone, nothing_frozen
 from opencood.models.fusing import FuseLevels, FuseOnce, FusePyramid, NoFusion, PyramidAlone
 
 
@@ -56,6 +57,8 @@ ALIGNED = (
 )
 COMPRESSOR = Part("link", "compressor", parts.compressor)
 SHRINK = Part("shrink", "shrink_conv", parts.shrink)
+NECK = Part("encode", "shrink_conv", parts.shrink)  # the same before fusion
+COMPRESSION = Part("link", "naive_compressor", parts.compression)
 PYRAMID = Part("fuse", "{pyramid}", parts.pyramid)
 FUSION = Part("fuse", "fusion_net", parts.fusion)
 PILLARS = (Part("encode", "", parts.pillar_encoder), Part("encode", "backbone", parts.homogeneous_backbone))
@@ -73,32 +76,83 @@ PILLAR_ARGS = frozenset(
 )
 PILLAR_IGNORES = frozenset({"max_cav", "supervise_single", "cls_head_dim"})
 
-ASSEMBLIES = (
-    Assembly(
-        "heter_model_baseline",
-        "Any encoders, a plain backbone and neck per modality, one fusion of one map.",
-        (
-            Part("encode", "encoder_{m}", parts.encoder),
-            Part("encode", "backbone_{m}", parts.base_backbone),
-            Part("encode", "shrinker_{m}", parts.shrink),
-            Part("encode", "crop_{m}", parts.camera_fit),
-            COMPRESSOR,
-            *OWN_HEADS,
-            FUSION,
-            SHRINK,
-            *HEADS,
-        ),
-        fuse_once,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=HETER_ARGS | FUSION_ARGS | SINGLE_ARGS | {"compressor"},
-        ignores=ELSEWHERE,
-        freeze=for_compressor,
+
+def with_heads(row: Assembly, heads: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a row with other heads at their end."""
+    return (*(part for part in row.parts if part.slot != "head"), *heads)
+
+
+BASELINE = Assembly(
+    "heter_model_baseline",
+    "Any encoders, a plain backbone and neck per modality, one fusion of one map.",
+    (
+        Part("encode", "encoder_{m}", parts.encoder),
+        Part("encode", "backbone_{m}", parts.base_backbone),
+        Part("encode", "shrinker_{m}", parts.shrink),
+        Part("encode", "crop_{m}", parts.camera_fit),
+        COMPRESSOR,
+        *OWN_HEADS,
+        FUSION,
+        SHRINK,
+        *HEADS,
     ),
-    Assembly(
-        "heter_model_baseline_ms",
-        "Any encoders and aligners, a shared backbone whose every level is fused (CoAlign).",
-        (
+    fuse_once,
+    collaborates=True,
+    batch_key="inputs_{m}",
+    args=HETER_ARGS | FUSION_ARGS | SINGLE_ARGS | {"compressor"},
+    ignores=ELSEWHERE,
+    freeze=for_compressor,
+)
+PYRAMID_COLLAB = replace(
+    BASELINE,
+    name="heter_pyramid_collab",
+    summary="Any encoders and aligners, pyramid fusion by occupancy (HEAL).",
+    parts=(*ALIGNED, COMPRESSOR, PYRAMID, SHRINK, *HEADS),
+    fuse=fuse_pyramid,
+    args=HETER_ARGS | {"compressor", "fusion_backbone"},
+)
+POINT_PILLAR = Assembly(
+    "point_pillar",
+    "PointPillars for one cloud: no fusion, late fusion, or early fusion of points.",
+    (*PILLARS, SHRINK, *HEADS),
+    no_fusion,
+    collaborates=False,
+    batch_key="processed_lidar",
+    args=PILLAR_ARGS,
+    ignores=PILLAR_IGNORES,
+    freeze=for_fixed_backbone,
+)
+POINT_PILLAR_BASELINE = replace(
+    POINT_PILLAR,
+    name="point_pillar_baseline",
+    summary="PointPillars with one fusion of one map.",
+    parts=(*PILLARS, NECK, COMPRESSION, FUSION, *HEADS),
+    fuse=fuse_once,
+    collaborates=True,
+    args=PILLAR_ARGS | FUSION_ARGS,
+)
+POINT_PILLAR_LEVELS = replace(
+    POINT_PILLAR_BASELINE,
+    name="point_pillar_baseline_multiscale",
+    summary="PointPillars with a fusion at every level of its backbone (CoAlign).",
+    parts=(
+        PILLARS[0],
+        Part("levels", "backbone", parts.homogeneous_levels),
+        Part("fuse", "fusion_net", parts.fusion_per_level),
+        SHRINK,
+        COMPRESSION,
+        *HEADS,
+    ),
+    fuse=fuse_levels,
+)
+
+ASSEMBLIES = (
+    BASELINE,
+    replace(
+        BASELINE,
+        name="heter_model_baseline_ms",
+        summary="Any encoders and aligners, a shared backbone whose every level is fused (CoAlign).",
+        parts=(
             *ALIGNED,
             COMPRESSOR,
             *OWN_HEADS,
@@ -107,33 +161,18 @@ ASSEMBLIES = (
             SHRINK,
             *HEADS,
         ),
-        fuse_levels,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=HETER_ARGS | FUSION_ARGS | SINGLE_ARGS | {"compressor", "fusion_backbone"},
-        ignores=ELSEWHERE,
-        freeze=for_compressor,
+        fuse=fuse_levels,
+        args=BASELINE.args | {"fusion_backbone"},
     ),
-    Assembly(
-        "heter_pyramid_collab",
-        "Any encoders and aligners, pyramid fusion by occupancy (HEAL).",
-        (*ALIGNED, COMPRESSOR, PYRAMID, SHRINK, *HEADS),
-        fuse_pyramid,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=HETER_ARGS | {"compressor", "fusion_backbone"},
-        ignores=ELSEWHERE,
-        freeze=for_compressor,
-    ),
-    Assembly(
-        "heter_pyramid_single",
-        "One modality trained against a frozen collaboration (HEAL's backward alignment).",
-        (*ALIGNED, PYRAMID, SHRINK, *HEADS),
-        pyramid_alone,
+    PYRAMID_COLLAB,
+    replace(
+        PYRAMID_COLLAB,
+        name="heter_pyramid_single",
+        summary="One modality trained against a frozen collaboration (HEAL's backward alignment).",
+        parts=tuple(part for part in PYRAMID_COLLAB.parts if part is not COMPRESSOR),
+        fuse=pyramid_alone,
         collaborates=False,
-        batch_key="inputs_{m}",
         args=HETER_ARGS | {"fusion_backbone", "fix_encoder"},
-        ignores=ELSEWHERE,
         freeze=for_alignment,
     ),
     Assembly(
@@ -153,74 +192,25 @@ ASSEMBLIES = (
         args=HETER_ARGS,
         ignores=ELSEWHERE,
     ),
-    Assembly(
-        "point_pillar",
-        "PointPillars for one cloud: no fusion, late fusion, or early fusion of points.",
-        (*PILLARS, SHRINK, *HEADS),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
+    POINT_PILLAR,
+    POINT_PILLAR_BASELINE,
+    POINT_PILLAR_LEVELS,
+    replace(
+        POINT_PILLAR_BASELINE,
+        name="point_pillar_disconet",
+        summary="PointPillars with DiscoNet's fusion, the student of a distillation.",
+        parts=(*PILLARS, NECK, Part("fuse", "fusion_net", parts.disconet), *HEADS),
         args=PILLAR_ARGS,
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
-    ),
-    Assembly(
-        "point_pillar_baseline",
-        "PointPillars with one fusion of one map.",
-        (
-            *PILLARS,
-            Part("encode", "shrink_conv", parts.shrink),
-            Part("link", "naive_compressor", parts.compression),
-            FUSION,
-            *HEADS,
-        ),
-        fuse_once,
-        collaborates=True,
-        batch_key="processed_lidar",
-        args=PILLAR_ARGS | FUSION_ARGS,
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
-    ),
-    Assembly(
-        "point_pillar_disconet",
-        "PointPillars with DiscoNet's fusion, the student of a distillation.",
-        (*PILLARS, Part("encode", "shrink_conv", parts.shrink), Part("fuse", "fusion_net", parts.disconet), *HEADS),
-        fuse_once,
-        collaborates=True,
-        batch_key="processed_lidar",
-        args=PILLAR_ARGS,
-        ignores=PILLAR_IGNORES,
         feature_key="feature",
-        freeze=for_fixed_backbone,
     ),
-    Assembly(
-        "point_pillar_disconet_teacher",
-        "PointPillars on the early-fused cloud, the teacher of a distillation.",
-        (*PILLARS, SHRINK, *(Part("head", head.name, head.make, f"teacher_{head.key}") for head in HEADS)),
-        no_fusion,
-        collaborates=False,
+    replace(
+        POINT_PILLAR,
+        name="point_pillar_disconet_teacher",
+        summary="PointPillars on the early-fused cloud, the teacher of a distillation.",
+        parts=with_heads(POINT_PILLAR, [replace(head, key=f"teacher_{head.key}") for head in HEADS]),
         batch_key="teacher_processed_lidar",
-        args=PILLAR_ARGS,
-        ignores=PILLAR_IGNORES,
         feature_key="teacher_feature",
-    ),
-    Assembly(
-        "point_pillar_baseline_multiscale",
-        "PointPillars with a fusion at every level of its backbone (CoAlign).",
-        (
-            PILLARS[0],
-            Part("levels", "backbone", parts.homogeneous_levels),
-            Part("fuse", "fusion_net", parts.fusion_per_level),
-            SHRINK,
-            Part("link", "naive_compressor", parts.compression),
-            *HEADS,
-        ),
-        fuse_levels,
-        collaborates=True,
-        batch_key="processed_lidar",
-        args=PILLAR_ARGS | FUSION_ARGS,
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
+        freeze=nothing_frozen,
     ),
 )
 

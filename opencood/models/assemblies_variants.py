@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from opencood.models import parts, parts_variants
 from opencood.models.assemblies import (
-    FUSION,
-    FUSION_ARGS,
     HEADS,
-    PILLAR_ARGS,
     PILLAR_IGNORES,
     PILLARS,
+    POINT_PILLAR,
+    POINT_PILLAR_BASELINE,
+    POINT_PILLAR_LEVELS,
     SHRINK,
-    fuse_levels,
-    fuse_once,
     no_fusion,
+    with_heads,
 )
 from opencood.models.assembly import Assembly, Part
 from opencood.models.builder import register_assembly
-from opencood.models.freezing import for_fixed_backbone
 
 CENTER_HEADS = (
     Part("head", "cls_head", parts.class_logits, "cls_preds"),
     Part("head", "reg_head", parts_variants.center_boxes, "bbox_preds"),
     Part("refine", "box_decoder", parts_variants.center_decoder),
 )
-CENTER_ARGS = PILLAR_ARGS | {"out_size_factor"}
 CAMERA_ARGS = frozenset(parts_variants.CAMERA_ARGS) | {"bevout_feature", "shrink_header"}
 ANCHOR_ARGS = frozenset({"anchor_number", "anchor_num", "num_class", "dir_args", "in_head"})
+
+
+def center_point(row: Assembly, name: str, summary: str) -> Assembly:
+    """A PointPillars row with the heads of CenterPoint."""
+    args = row.args | {"out_size_factor"}
+    return replace(row, name=name, summary=summary, parts=with_heads(row, CENTER_HEADS), args=args)
+
 
 ASSEMBLIES = (
     Assembly(
@@ -54,62 +60,21 @@ ASSEMBLIES = (
         args=frozenset(parts_variants.PIXOR_ARGS),
         ignores=PILLAR_IGNORES | {"decode"},
     ),
-    Assembly(
-        "point_pillar_uncertainty",
-        "PointPillars for one cloud that also says how sure it is of its boxes.",
-        (*PILLARS, *HEADS, Part("head", "unc_head", parts_variants.log_variances, "unc_preds")),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
-        args=PILLAR_ARGS | {"uncertainty_dim"},
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
+    replace(
+        POINT_PILLAR,
+        name="point_pillar_uncertainty",
+        summary="PointPillars for one cloud that also says how sure it is of its boxes.",
+        parts=(*PILLARS, *HEADS, Part("head", "unc_head", parts_variants.log_variances, "unc_preds")),
+        args=POINT_PILLAR.args | {"uncertainty_dim"},
     ),
-    Assembly(
-        "center_point",
-        "CenterPoint on pillars for one cloud: no fusion, late fusion, or early fusion of points.",
-        (*PILLARS, SHRINK, *CENTER_HEADS),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
-        args=CENTER_ARGS,
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
+    center_point(
+        POINT_PILLAR, "center_point", "CenterPoint on pillars for one cloud: no fusion, late fusion, or early fusion."
     ),
-    Assembly(
-        "center_point_baseline",
-        "CenterPoint on pillars with one fusion of one map.",
-        (
-            *PILLARS,
-            Part("encode", "shrink_conv", parts.shrink),
-            Part("link", "naive_compressor", parts.compression),
-            FUSION,
-            *CENTER_HEADS,
-        ),
-        fuse_once,
-        collaborates=True,
-        batch_key="processed_lidar",
-        args=CENTER_ARGS | FUSION_ARGS,
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
-    ),
-    Assembly(
+    center_point(POINT_PILLAR_BASELINE, "center_point_baseline", "CenterPoint on pillars with one fusion of one map."),
+    center_point(
+        POINT_PILLAR_LEVELS,
         "center_point_baseline_multiscale",
         "CenterPoint on pillars with a fusion at every level of its backbone.",
-        (
-            PILLARS[0],
-            Part("levels", "backbone", parts.homogeneous_levels),
-            Part("fuse", "fusion_net", parts.fusion_per_level),
-            SHRINK,
-            Part("link", "naive_compressor", parts.compression),
-            *CENTER_HEADS,
-        ),
-        fuse_levels,
-        collaborates=True,
-        batch_key="processed_lidar",
-        args=CENTER_ARGS | FUSION_ARGS,
-        ignores=PILLAR_IGNORES,
-        freeze=for_fixed_backbone,
     ),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from opencood.models import parts, parts_variants, parts_voxels
 from opencood.models.assemblies import HEADS, SHRINK, no_fusion
 from opencood.models.assembly import Assembly, Part
@@ -13,61 +15,52 @@ ANCHOR_ARGS = frozenset({"anchor_number", "anchor_num"})
 SPARSE_ARGS = frozenset(parts_voxels.SECOND_ARGS) | ANCHOR_ARGS
 SPARSE = (Part("encode", "", parts_voxels.sparse_encoder), Part("encode", "ssfa", parts_voxels.ssfa), SHRINK)
 
+SECOND = Assembly(
+    "second",
+    "SECOND for one cloud: no fusion, late fusion, or early fusion of points.",
+    (
+        Part("encode", "", parts_voxels.backbone_3d),
+        Part("encode", "backbone_2d", parts_voxels.backbone_2d),
+        Part("head", "cls_head", parts.class_logits, "psm"),
+        Part("head", "reg_head", parts.box_residuals, "rm"),
+    ),
+    no_fusion,
+    collaborates=False,
+    batch_key="processed_lidar",
+    args=ANCHOR_ARGS | {"voxel_size", "lidar_range", "mean_vfe", "base_bev_backbone", "num_class"},
+    ignores=IGNORES | {"backbone_3d", "height_compression"},
+)
+SSFA = replace(
+    SECOND,
+    name="second_ssfa",
+    summary="SECOND with CIA-SSD's neck and heads for one cloud: no fusion, late fusion, or early fusion of points.",
+    parts=(*SPARSE, Part("head", "head", parts_voxels.ssfa_head)),
+    args=SPARSE_ARGS | {"ssfa", "head", "shrink_header"},
+    ignores=IGNORES,
+)
+
 ASSEMBLIES = (
-    Assembly(
-        "second",
-        "SECOND for one cloud: no fusion, late fusion, or early fusion of points.",
-        (
-            Part("encode", "", parts_voxels.backbone_3d),
-            Part("encode", "backbone_2d", parts_voxels.backbone_2d),
-            Part("head", "cls_head", parts.class_logits, "psm"),
-            Part("head", "reg_head", parts.box_residuals, "rm"),
-        ),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
-        args=ANCHOR_ARGS | {"voxel_size", "lidar_range", "mean_vfe", "base_bev_backbone", "num_class"},
-        ignores=IGNORES | {"backbone_3d", "height_compression"},
+    SECOND,
+    SSFA,
+    replace(
+        SSFA,
+        name="second_ssfa_uncertainty",
+        summary="SECOND with CIA-SSD's neck for one cloud, that also says how sure it is of its boxes.",
+        parts=(*SPARSE, *HEADS, Part("head", "unc_head", parts_variants.log_variances, "unc_preds")),
+        args=SSFA.args - {"head"} | {"uncertainty_dim", "dir_args", "num_class", "in_head"},
     ),
-    Assembly(
-        "second_ssfa",
-        "SECOND with CIA-SSD's neck and heads for one cloud: no fusion, late fusion, or early fusion of points.",
-        (*SPARSE, Part("head", "head", parts_voxels.ssfa_head)),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
-        args=SPARSE_ARGS | {"ssfa", "head", "shrink_header"},
-        ignores=IGNORES,
+    replace(
+        SSFA,
+        name="ciassd",
+        summary="CIA-SSD for one cloud: no fusion, late fusion, or early fusion of points.",
+        parts=(*SPARSE, Part("head", "head", parts_voxels.stage_head)),
     ),
-    Assembly(
-        "second_ssfa_uncertainty",
-        "SECOND with CIA-SSD's neck for one cloud, that also says how sure it is of its boxes.",
-        (*SPARSE, *HEADS, Part("head", "unc_head", parts_variants.log_variances, "unc_preds")),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
-        args=SPARSE_ARGS | {"ssfa", "shrink_header", "uncertainty_dim", "dir_args", "num_class", "in_head"},
-        ignores=IGNORES,
-    ),
-    Assembly(
-        "ciassd",
-        "CIA-SSD for one cloud: no fusion, late fusion, or early fusion of points.",
-        (*SPARSE, Part("head", "head", parts_voxels.stage_head)),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
-        args=SPARSE_ARGS | {"ssfa", "head", "shrink_header"},
-        ignores=IGNORES,
-    ),
-    Assembly(
-        "voxel_net",
-        "VoxelNet for one cloud: no fusion, late fusion, or early fusion of points.",
-        (Part("encode", "", parts_voxels.voxel_net), Part("head", "rpn", parts_voxels.region_proposals)),
-        no_fusion,
-        collaborates=False,
-        batch_key="processed_lidar",
+    replace(
+        SSFA,
+        name="voxel_net",
+        summary="VoxelNet for one cloud: no fusion, late fusion, or early fusion of points.",
+        parts=(Part("encode", "", parts_voxels.voxel_net), Part("head", "rpn", parts_voxels.region_proposals)),
         args=frozenset(parts_voxels.VOXEL_ARGS) | ANCHOR_ARGS,
-        ignores=IGNORES,
     ),
 )
 

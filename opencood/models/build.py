@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from opencood.config.tree import lookup, section
 from opencood.errors import ConfigError
+from opencood.models.unavailable import why_unavailable
 from opencood.registry import REGISTRY
 
 
-def build_model(hypes: Mapping[str, Any], train_flag: bool = True) -> nn.Module:
+def build_model(hypes: Mapping[str, Any], train_flag: bool = True, modules: Iterable[ModuleType] = ()) -> nn.Module:
     """Build ``model.core_method`` with ``model.args``.
 
-    A name the registry does not know is looked up as the module ``opencood.models.<name>``, in which the class has the
-    same name without underscores, whatever its case (spec config.md), and takes ``model.args``.
+    A name the registry does not know is that of a class that takes ``model.args``: without underscores, whatever its
+    case, in one of the user's modules or in the module ``opencood.models.<name>`` (spec config.md).
 
     Args:
         train_flag: what CodeAlign's models are told: whether the model is built for training.
+        modules: modules of the user.
 
     Raises:
         ConfigError: the section, the name or an argument is missing or wrong; the message names the key.
@@ -35,20 +38,27 @@ def build_model(hypes: Mapping[str, Any], train_flag: bool = True) -> nn.Module:
     args = wanted.get("args") or {}
     if not isinstance(args, Mapping):
         raise ConfigError(f"model.args: a mapping is expected, not {type(args).__name__}.")
-    if not REGISTRY.has("model", name) and (found := _class_of_module(name)) is not None:
-        return found(args)
+    if not REGISTRY.has("model", name):
+        if (found := _user_class(name, modules)) is not None:
+            return found(args)
+        if (reason := why_unavailable(name)) is not None:
+            raise ConfigError(f"model.core_method: '{name}' is a published model, but {reason}.")
     _check_anchors(hypes, args)
     _check_grids(hypes, args)
     return REGISTRY.build("model", name, args, where="model.args", hypes=hypes, train_flag=train_flag)
 
 
-def _class_of_module(name: str) -> type[nn.Module] | None:
+def _user_class(name: str, modules: Iterable[ModuleType]) -> type[nn.Module] | None:
+    """The class of a name in some modules, else in the module of that name in the package of models."""
     full = f"opencood.models.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(full) is None:
-        return None
+    if name.isidentifier() and importlib.util.find_spec(full) is not None:
+        modules = [*modules, importlib.import_module(full)]
     wanted = name.replace("_", "").lower()
-    found = [value for key, value in vars(importlib.import_module(full)).items() if key.lower() == wanted]
-    return found[0] if found and isinstance(found[0], type) and issubclass(found[0], nn.Module) else None
+    for module in modules:
+        for key, value in vars(module).items():
+            if key.lower() == wanted and isinstance(value, type) and issubclass(value, nn.Module):
+                return value
+    return None
 
 
 def _check_anchors(hypes: Mapping[str, Any], args: Mapping[str, Any]) -> None:

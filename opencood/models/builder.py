@@ -15,7 +15,7 @@ from opencood.models.assembly import SLOTS, Assembly, Backend, Part
 from opencood.models.context import Context
 from opencood.models.detector import SHARED, Detector
 from opencood.models.parts import modalities
-from opencood.registry import register
+from opencood.registry import REGISTRY, register
 
 # What the flavors call the pyramid fusion, and the outputs of the heads of homogeneous models.
 PYRAMID_NAMES = {"codealign": "fusion_backbone"}
@@ -59,6 +59,18 @@ class AssemblyBuilder:
 def register_assembly(row: Assembly) -> None:
     """Make ``row.name`` a valid ``model.core_method``."""
     register("model", row.name)(AssemblyBuilder(row))
+
+
+def assembly_of(core_method: str) -> Assembly:
+    """The row of a registered model, to derive another from with ``dataclasses.replace``.
+
+    Raises:
+        ConfigError: no row has that name.
+    """
+    target = REGISTRY.get("model", core_method).target
+    if not isinstance(target, AssemblyBuilder):
+        raise ConfigError(f"model '{core_method}' is a module of its own, not a row of the table.")
+    return target.row
 
 
 def build_detector(row: Assembly, args: Mapping[str, Any], hypes: Mapping[str, Any]) -> Detector:

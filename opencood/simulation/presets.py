@@ -26,7 +26,7 @@ class Preset:
         scenarios: scenarios of train, validate, test.
         frames: frames per scenario, ``stride`` ticks (of 0.1 s) apart.
         agents: smallest and largest number of connected cars.
-        roadside: whether each scenario has a roadside unit.
+        roadside: number of roadside units in each scenario.
         vehicles, pedestrians: smallest and largest number of movers.
         camera: the cameras, where cameras are asked for.
         cameras: whether the agents have cameras.
@@ -39,7 +39,7 @@ class Preset:
     stride: int
     lidar: LidarModel
     agents: tuple[int, int] = (2, 5)
-    roadside: bool = False
+    roadside: int = 0
     vehicles: tuple[int, int] = (16, 24)
     pedestrians: tuple[int, int] = (4, 10)
     camera: CameraModel = CameraModel(320, 240)
@@ -77,6 +77,9 @@ def find_preset(name: str) -> Preset:
 
 def scenario_plans(preset: Preset, seed: int) -> list[ScenarioPlan]:
     """Plans of all scenarios of all splits; no two share a generator, so no two splits share a world."""
+    places = [
+        (split, number, index) for number, split in enumerate(SPLITS) for index in range(preset.scenarios[number])
+    ]
     return [
         ScenarioPlan(
             split=split,
@@ -91,9 +94,9 @@ def scenario_plans(preset: Preset, seed: int) -> list[ScenarioPlan]:
             lidar=preset.lidar,
             camera=preset.camera if preset.cameras else None,
             fewer_beams=preset.fewer_beams,
+            first=before * preset.frames,
         )
-        for number, split in enumerate(SPLITS)
-        for index in range(preset.scenarios[number])
+        for before, (split, number, index) in enumerate(places)
     ]
 
 

@@ -5,7 +5,7 @@ World axes are UE's: x forward, y right, z up; metres, seconds; headings in rad 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,3 +93,8 @@ class Frame:
     tick: int
     objects: Objects
     agents: tuple[AgentView, ...]
+
+
+def ego_first(agents: Iterable[AgentView]) -> list[AgentView]:
+    """Agents in the order of published test sets: cars by their ids as text, then roadside units (data.md 3.1)."""
+    return sorted(agents, key=lambda agent: (agent.agent_id < 0, str(agent.agent_id)))

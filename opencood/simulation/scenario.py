@@ -18,7 +18,7 @@ from opencood.simulation.recording import AgentView, Frame, Objects
 from opencood.simulation.traffic import Traffic
 from opencood.simulation.world import World, draw_world
 
-ROADSIDE_ID = -1
+ROADSIDE_ID = -1  # of the first roadside unit; the second one is -2
 # The sensor sits half a metre behind the middle of the car, where the published own-body mask expects it.
 _SENSOR_OFFSET, _SENSOR_HEIGHT = -0.5, 1.9
 _CARS = frozenset({"hatchback", "sedan", "suv"})
@@ -40,11 +40,12 @@ class ScenarioPlan:
         seed: entropy of its generator.
         frames: number of frames, ``stride`` ticks (of 0.1 s) apart.
         agents: smallest and largest number of connected cars.
-        roadside: whether a roadside unit takes part.
+        roadside: number of roadside units, at most two.
         vehicles, pedestrians: smallest and largest number of movers.
         lidar: the agents' sensor.
         camera: the agents' cameras, or None.
         fewer_beams: numbers of beams of further LiDARs at the same place.
+        first: number of frames in the scenarios before this one.
     """
 
     split: str
@@ -53,12 +54,13 @@ class ScenarioPlan:
     frames: int
     stride: int
     agents: tuple[int, int]
-    roadside: bool
+    roadside: int
     vehicles: tuple[int, int]
     pedestrians: tuple[int, int]
     lidar: LidarModel
     camera: CameraModel | None = None
     fewer_beams: tuple[int, ...] = ()
+    first: int = 0
 
 
 class Scenario:
@@ -123,8 +125,7 @@ class Scenario:
         )
         boxes = self.world.town + traffic.boxes()
         views = [self._view_from_car(row, rows, boxes) for row in self._connected]
-        if self.plan.roadside:
-            views.append(self._view_from_pole(rows, boxes))
+        views += [self._view_from_pole(number, rows, boxes) for number in range(self.plan.roadside)]
         views = [self._with_fewer_beams(view, tick, boxes) for view in views]
         if self.plan.camera:
             crew = CameraCrew(self.plan.camera, self._appearance, boxes, traffic.footprints)
@@ -164,12 +165,13 @@ class Scenario:
             float(traffic.speed[row]), rows, boxes, traffic.plan(row),
         )  # fmt: skip
 
-    def _view_from_pole(self, rows: np.ndarray, boxes: Boxes) -> AgentView:
-        x, y, heading = self.world.pole
+    def _view_from_pole(self, number: int, rows: np.ndarray, boxes: Boxes) -> AgentView:
+        x, y, heading = self.world.poles[number]
         foot = np.array([x, y, 0.0, heading])
         return self._view(
-            ROADSIDE_ID, NO_OWNER, foot, foot + [0, 0, self.world.pole_height, 0], 0.0, rows, boxes, np.zeros((0, 3))
-        )
+            ROADSIDE_ID - number, NO_OWNER, foot, foot + [0, 0, self.world.pole_height, 0], 0.0, rows, boxes,
+            np.zeros((0, 3)),
+        )  # fmt: skip
 
     def _view(
         self,
@@ -190,7 +192,7 @@ class Scenario:
 def world_digest(world: World) -> str:
     """Fingerprint (sha256) of the roads, the town and the parked vehicles."""
     digest = hashlib.sha256()
-    for array in (world.lanes.points, world.town.geometry, world.town.material, world.parked_poses, world.pole):
+    for array in (world.lanes.points, world.town.geometry, world.town.material, world.parked_poses, world.poles):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

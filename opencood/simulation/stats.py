@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opencood.simulation import rectangles
-from opencood.simulation.recording import AgentView, Frame
+from opencood.simulation.recording import AgentView, Frame, ego_first
 
 EVALUATION_RANGE = (-51.2, -51.2, -3.0, 51.2, 51.2, 1.0)
 COMMUNICATION_RANGE = 70.0
@@ -44,7 +44,7 @@ class Census:
 
 def ego_of(agents: Sequence[AgentView]) -> AgentView:
     """The agent that published test sets take as ego: the first vehicle id in string order (``spec/data.md`` 3.1)."""
-    return min(agents, key=lambda agent: (agent.agent_id < 0, str(agent.agent_id)))
+    return ego_first(agents)[0]
 
 
 def take_census(frame: Frame) -> Census:

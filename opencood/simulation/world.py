@@ -26,7 +26,7 @@ class World:
         lanes, footways: paths of vehicles and of pedestrians.
         town: buildings, trees and poles.
         parked: bodies that stand still, at ``parked_poses`` (N, 3) = x, y, yaw (rad).
-        pole: (3,) x, y, yaw (rad) of a post at the junction that can carry a roadside unit.
+        poles: (2, 3) x, y, yaw (rad) of posts at two corners of the junction that can carry roadside units.
     """
 
     roads: Roads
@@ -35,11 +35,11 @@ class World:
     town: Boxes
     parked: tuple[Body, ...]
     parked_poses: np.ndarray
-    pole: np.ndarray
+    poles: np.ndarray
 
     @property
     def pole_height(self) -> float:
-        """Height of the roadside unit's sensor, metres."""
+        """Height of a roadside unit's sensor, metres."""
         return _POLE_HEIGHT
 
 
@@ -55,7 +55,7 @@ def draw_world(rng: np.random.Generator) -> World:
         town=town_boxes(buildings, Material.CONCRETE) + _street_furniture(roads, rng),
         parked=parked,
         parked_poses=poses,
-        pole=_pole(roads, rng),
+        poles=_poles(roads, rng),
     )
 
 
@@ -143,9 +143,10 @@ def _street_furniture(roads: Roads, rng: np.random.Generator) -> Boxes:
     return reduce(add, (town_boxes(some, material) for some, material in zip(rows, materials, strict=True)))
 
 
-def _pole(roads: Roads, rng: np.random.Generator) -> np.ndarray:
-    """A post on the footway at a random corner, facing the middle of the junction."""
-    arm = int(rng.integers(len(roads.arms)))
-    spot = roads.place(arm, roads.mouth + 1.0, roads.corridor - 0.3)
-    facing = roads.centre - spot
-    return np.array([*spot, np.arctan2(facing[1], facing[0])])
+def _poles(roads: Roads, rng: np.random.Generator) -> np.ndarray:
+    """Posts on the footway at a random corner and across the junction from it, facing the middle."""
+    count = len(roads.arms)
+    first = int(rng.integers(count))
+    spots = np.array([roads.place(arm, roads.mouth + 1.0, roads.corridor - 0.3) for arm in (first, first - count // 2)])
+    facing = roads.centre - spots
+    return np.column_stack([spots, np.arctan2(facing[:, 1], facing[:, 0])])

@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,6 +46,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with code 2."""
         self.exit(EXIT_USER_ERROR, f"error: {message}. See {self.prog} --help.\n")
+
+
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """A block in which what merely goes on is not logged."""
+    logger = logging.getLogger("opencood")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def at_least(bound: int) -> Callable[[str], int]:

@@ -1,6 +1,13 @@
-"""Simulate a cooperative perception data set: a town, its traffic, and what each agent's LiDAR and cameras measure.
+"""Simulate a cooperative perception data set: a town, its traffic, and what each agent's sensors measure.
 
-Example: ``python opencood/tools/simulate.py --out dataset/OPV2V --preset small --stats``
+Written to the folder where published YAML files look for the data set, it is read by them without edits:
+
+  python opencood/tools/simulate.py --out dataset/OPV2V --stats
+  python opencood/tools/simulate.py --format v2xset --out dataset/V2XSET
+  python opencood/tools/simulate.py --format v2xsim --out dataset/v2xsim2_info
+  python opencood/tools/simulate.py --format dairv2x --out dataset/my_dair_v2x/v2x_c/cooperative-vehicle-infrastructure
+  python opencood/tools/simulate.py --format v2xreal --out dataset/V2XREAL
+  python opencood/tools/simulate.py --format v2v4real --out dataset/V2V4REAL
 """
 
 from __future__ import annotations
@@ -11,16 +18,21 @@ from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
-from opencood.experiments.simulate import MANIFEST, SimulationOptions, preset_help, simulate, statistics_table
+from opencood.experiments.simulate import (
+    MANIFEST,
+    SimulationOptions,
+    format_help,
+    preset_help,
+    simulate,
+    statistics_table,
+)
 from opencood.tools._cli import Parser, run
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to make: <out>/{train,validate,test}/<scenario>/<agent>"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to make, in the layout of the format")
     parser.add_argument("--preset", default="small", help=f"{preset_help()} (default: small)")
     parser.add_argument(
         "--scenarios",
@@ -29,8 +41,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="scenarios of train (others in proportion), or train,validate,test",
     )
     parser.add_argument("--frames", type=int, metavar="N", help="frames per scenario")
-    parser.add_argument("--agents", type=_interval, metavar="A-B", help="connected cars per scenario, such as 2-5 or 3")
-    parser.add_argument("--rsu", action="store_true", help="add a roadside unit (agent -1) to every scenario")
+    parser.add_argument(
+        "--agents",
+        type=_interval,
+        metavar="A-B",
+        help="connected cars per scenario, such as 2-5 or 3; v2xreal and v2v4real have 2, dairv2x 1",
+    )
+    parser.add_argument("--rsu", action="store_true", help="add a roadside unit (opv2v, v2xsim)")
     parser.add_argument("--beams", type=int, help="LiDAR beams: 16, 32 or 64")
     parser.add_argument(
         "--cameras",
@@ -54,7 +71,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="further clouds of LiDARs with 32 and 16 beams, such as 32,16",
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same content (default: 0)")
-    parser.add_argument("--format", default="opv2v", help="data set format (default: opv2v)")
+    parser.add_argument("--format", default="opv2v", help=f"data set format: {format_help()} (default: opv2v)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulation in --out")
     parser.add_argument(

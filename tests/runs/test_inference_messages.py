@@ -47,6 +47,27 @@ def test_received_boxes_fuse_like_heads():
         torch.testing.assert_close(got[1], want[1], rtol=1e-6, atol=0)
 
 
+def test_received_boxes_of_several_classes_fuse_like_heads():
+    anchor = {"anchor_rotations": [0, 1.57], "align_center": True, "feature_map_stride": 2}
+    anchor |= {"matched_threshold": 0.6, "unmatched_threshold": 0.45}
+    classes = [
+        anchor | {"class_name": "vehicle", "anchor_sizes": [[3.9, 1.6, 1.56]], "anchor_bottom_heights": [-1.1]},
+        anchor | {"class_name": "truck", "anchor_sizes": [[8.0, 3.0, 3.0]], "anchor_bottom_heights": [-0.4]},
+    ]
+    section = SECTION | {"anchor_args": SECTION["anchor_args"] | {"anchor_generator_config": classes}}
+    processor = REGISTRY.build("postprocessor", "VoxelPostprocessor", {"section": section}, train=False)
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn((1, 8, 32, 32), generator=generator) * 1.5 - 4
+    whole = {"cls_preds": logits, "reg_preds": torch.randn((1, 28, 32, 32), generator=generator) * 0.2}
+    whole |= {"dir_preds": torch.randn((1, 8, 32, 32), generator=generator)}  # never trained, never looked at
+    data = {"ego": {"transformation_matrix": torch.eye(4)}}
+    want = processor.post_process(data, {"ego": whole})
+    got = processor.post_process(data, {"ego": CandidateBoxes(processor)(whole)})
+    assert len(want[1]) > 10 and set(want[1][:, 1].tolist()) == {1, 2}
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+
+
 def test_an_agent_without_candidates_sends_an_empty_list():
     processor = REGISTRY.build("postprocessor", "VoxelPostprocessor", {"section": SECTION}, train=False)
     silent = heads(0) | {"cls_preds": torch.full((1, 2, 32, 32), -9.0)}

@@ -9,7 +9,6 @@ from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_yaml
 from opencood.config.overrides import with_range
 from opencood.experiments.build import build_dataset, build_loss, build_model
-from opencood.experiments.simulate import SimulationOptions, simulate
 
 pytestmark = pytest.mark.slow
 FILES = sorted(
@@ -17,15 +16,6 @@ FILES = sorted(
     for path in SHIPPED.rglob("*.yaml")
     if not any(part.startswith("_") for part in path.relative_to(SHIPPED).parts)
 )
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """A working directory with simulated data where the shipped files look for theirs."""
-    folder = tmp_path_factory.mktemp("clone")
-    simulate(SimulationOptions(out=folder / "dataset" / "OPV2V", preset="mini", seed=3, cameras=True))
-    (folder / "dataset" / "sim").symlink_to(folder / "dataset" / "OPV2V", target_is_directory=True)
-    return folder
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

@@ -30,7 +30,7 @@ from opencood.data.readers.opv2v_files import (
 from opencood.data.readers.opv2v_metadata import OPV2V as OPV2V_DIALECT
 from opencood.data.readers.opv2v_metadata import Dialect, parse_metadata
 from opencood.errors import DataError
-from opencood.geometry.poses import poses_to_tfm, x_to_world
+from opencood.geometry.poses import OPENCV_AXES, poses_to_tfm, x_to_world
 from opencood.registry import register
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 _AGENT = re.compile(r"-?\d+$")
 _EXCLUDED_STAMPS = {("2021_08_20_21_10_24", "000265")}  # a broken frame of the published set
 _OTHER_FILES = ("additional", "camera_gt")  # words in the names of YAML files that are no metadata
-# OpenCV camera axes (x right, y down, z forward) in the CARLA axes of a camera pose.
-_OPENCV_AXES = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], np.float64)
 
 
 @register("reader", "opv2v")
@@ -189,7 +187,7 @@ def _cameras(moment: Moment, stem: Path) -> tuple[Camera, ...]:
         return ()
     # Camera poses are evaluated in float32, as published: it decides on which side of a cell border points fall.
     to_world = poses_to_tfm(moment.camera_poses).astype(np.float64)
-    to_lidar = (np.linalg.inv(x_to_world(moment.lidar_pose)) @ to_world @ _OPENCV_AXES).astype(np.float32)
+    to_lidar = (np.linalg.inv(x_to_world(moment.lidar_pose)) @ to_world @ OPENCV_AXES).astype(np.float32)
     return tuple(
         Camera(
             to_lidar[number],

@@ -48,6 +48,10 @@ class BevPostprocessor:
 
     collate_batch = staticmethod(VoxelPostprocessor.collate_batch)
 
+    def anchors(self) -> NDArray[np.float64]:
+        """Return the (0, 7) anchors: there are none."""
+        return np.zeros((0, 7))
+
     def generate_label(self, gt_box_center: NDArray, mask: NDArray) -> dict[str, NDArray[np.float32]]:
         """Return ``label_map`` (7, X, Y) and ``bev_corners`` (M, 4, 2) of the boxes, zero padded; float32.
 

@@ -36,6 +36,12 @@ class MulticlassPostprocessor(VoxelPostprocessor):
 
     limits = MULTICLASS_LIMITS
     range_axes = "xy"
+    uses_direction_head = False
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes that the head tells apart."""
+        return len(self._classes)
 
     @property
     def class_names(self) -> list[str]:
@@ -45,6 +51,10 @@ class MulticlassPostprocessor(VoxelPostprocessor):
     def anchors(self) -> NDArray[np.float64]:
         """Return the (C, H, W, R, 7) anchors (computed once)."""
         return np.stack([index.anchors for index in self._indices])
+
+    def flat_anchors(self) -> NDArray[np.float64]:
+        """Return the (N, 7) anchors in the order of candidates."""
+        return self.anchors().transpose(1, 2, 0, 3, 4).reshape(-1, 7)
 
     def generate_label(self, gt_box_center: NDArray, mask: NDArray) -> dict[str, NDArray[np.float64]]:
         """Return the labels of one scene, classes one after the other on the anchor axis.
@@ -122,9 +132,6 @@ class MulticlassPostprocessor(VoxelPostprocessor):
     @property
     def _classes(self) -> Sequence[Mapping[str, Any]]:
         return required(self.section, "anchor_args", "anchor_generator_config")
-
-    def _flat_anchors(self) -> NDArray[np.float64]:
-        return self.anchors().transpose(1, 2, 0, 3, 4).reshape(-1, 7)
 
     @property
     def _gt_range(self) -> Sequence[float]:

@@ -45,6 +45,7 @@ class VoxelPostprocessor:
     limits = SINGLE_CLASS_LIMITS
     range_axes = "xyz"
     uses_iou_head = True
+    uses_direction_head = True
 
     def __init__(self, section: Mapping[str, Any], train: bool = False) -> None:
         self.section = section
@@ -55,11 +56,20 @@ class VoxelPostprocessor:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_anchors_by_device": {}}
 
+    @property
+    def class_count(self) -> int:
+        """Number of classes that the head tells apart."""
+        return 1
+
     # Labels
 
     def anchors(self) -> NDArray[np.float64]:
         """Return the (H, W, K, 7) anchors (computed once)."""
         return self._anchor_index.anchors
+
+    def flat_anchors(self) -> NDArray[np.float64]:
+        """Return the (N, 7) anchors in the order of candidates."""
+        return self.anchors().reshape(-1, 7)
 
     def generate_label(self, gt_box_center: NDArray, mask: NDArray) -> dict[str, NDArray[np.float64]]:
         """Return ``pos_equal_one``, ``neg_equal_one`` (H, W, K) and ``targets`` (H, W, 7 K) of one scene.
@@ -188,12 +198,9 @@ class VoxelPostprocessor:
     def _anchors_on(self, device: torch.device) -> torch.Tensor:
         """(N, 7) float32 anchors in the order of candidates."""
         if device not in self._anchors_by_device:
-            flat = torch.as_tensor(self._flat_anchors(), dtype=torch.float32, device=device)
+            flat = torch.as_tensor(self.flat_anchors(), dtype=torch.float32, device=device)
             self._anchors_by_device[device] = flat
         return self._anchors_by_device[device]
-
-    def _flat_anchors(self) -> NDArray[np.float64]:
-        return self.anchors().reshape(-1, 7)
 
     @property
     def _gt_range(self) -> Sequence[float]:

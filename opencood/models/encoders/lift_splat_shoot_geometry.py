@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from opencood.errors import ConfigError, nearest
+from opencood.models.precision import own_precision
 
 # What takes a pixel and its depth to the agent's frame.
 CALIBRATION = ("rots", "trans", "intrins", "post_rots", "post_trans")
@@ -73,7 +74,7 @@ class Frustum(nn.Module):
         original pixels, ``rots`` and ``trans`` take the camera's frame to the agent's; (N, n_cam, 3[, 3]) each.
         """
         # matrix products would be rounded in half precision, and points move to other cells
-        with torch.autocast(self.points.device.type, enabled=False):
+        with own_precision(self.points):
             rots, trans, intrins, post_rots, post_trans = (calibration[key].float() for key in CALIBRATION)
             pixels = _turn(post_rots.inverse(), self.points - _per_camera(post_trans))
             rays = torch.cat([pixels[..., :2] * pixels[..., 2:], pixels[..., 2:]], dim=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from opencood.models.precision import own_precision
 from opencood.models.sparse import spconv_backend
 from opencood.models.sparse.index_sets import Kernel, Pairs, index_set
 from opencood.models.sparse.volume import SparseTensor
@@ -19,7 +20,7 @@ def convolve(volume: SparseTensor, matrices: Tensor, kernel: Kernel) -> SparseTe
 
     spconv does it where it is installed and the volume is on a GPU, plain PyTorch everywhere else.
     """
-    with torch.autocast(volume.features.device.type, enabled=False):
+    with own_precision(volume.features):
         volume = volume.with_features(volume.features.to(matrices.dtype))
         # spconv refuses a volume without any site
         if volume.features.is_cuda and len(volume.sites) and spconv_backend.available():
@@ -77,4 +78,4 @@ def _add(totals: Tensor, rows: Tensor | None, values: Tensor) -> None:
     if rows is None:
         totals.add_(values)
     else:
-        totals.index_add_(0, rows, values)
+        totals.index_add_(0, rows.to(totals.device), values)  # shapes may be wanted without content (meta)

@@ -44,8 +44,38 @@ def whole_folder(root: Path, relative: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextmanager
+def shared_folder(root: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder outside the data set whose files join those below ``root`` when the block succeeds.
+
+    Raises:
+        StorageError: a write failed; none of the files is there if that was inside the block.
+    """
+    scratch = root / SCRATCH / name
+    with storing(root):
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            yield scratch
+            for source in sorted(path for path in scratch.rglob("*") if path.is_file()):
+                final = root / source.relative_to(scratch)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, final)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file at once.
+
+    Raises:
+        StorageError: the write failed; an older file is untouched.
+    """
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at once.
 
     Raises:
         StorageError: the write failed; an older file is untouched.
@@ -53,7 +83,7 @@ def write_json(path: Path, content: Any) -> None:
     scratch = path.with_name(path.name + ".tmp")
     with storing(path):
         try:
-            scratch.write_text(json.dumps(content, indent=1) + "\n")
+            scratch.write_bytes(content)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)

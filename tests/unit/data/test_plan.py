@@ -96,6 +96,12 @@ def test_a_scenario_outside_the_assignment_gets_modalities_in_turn() -> None:
     assert {read.agent: read.modality for read in plan.frame(0).reads} == {"1": "m1", "2": "m2", "3": "m1"}
 
 
+def test_in_turn_means_roadside_units_last_as_in_the_published_tables() -> None:
+    plan = planned("3", "-1", "2", roster=roster("m1", IDENTITY, {"other": {}}))
+    assert {read.agent: read.modality for read in plan.frame(0).reads} == {"2": "m1", "3": "m2", "-1": "m3"}
+    assert order(plan)[0] == "2"
+
+
 def test_incomplete_assignments_and_mappings_are_named() -> None:
     with pytest.raises(DataError, match=r"no modality to agent\(s\) 9"):
         planned("9", "311", roster=roster("m1", IDENTITY, ASSIGNED))
@@ -135,6 +141,8 @@ def test_roster_of_a_configuration(tmp_path: Path) -> None:
     heter = {"ego_modality": "m1 & m2", "modality_setting": {"m1": {}}, "assignment_path": str(tmp_path / "a.json")}
     built = build_roster({"heter": heter}, train=False)
     assert built is not None and built.ego_modalities == ("m1", "m2") and built.assignment == ASSIGNED
+    elsewhere = {"heter": heter | {"assignment_path": "some/folder/a.json"}, "validate_dir": str(tmp_path / "test")}
+    assert build_roster(elsewhere, train=False).assignment == ASSIGNED, "the table beside the data"
     for unused in (None, "None"):
         assert build_roster({"heter": heter | {"assignment_path": unused}}, train=False).assignment is None
     assert build_roster({}, train=False) is None

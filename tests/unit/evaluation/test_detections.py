@@ -32,6 +32,23 @@ def test_saved_detections_come_back_to_the_bit(tmp_path):
         np.testing.assert_array_equal(got.ground_truth, want.ground_truth)
 
 
+def test_classes_come_back_and_select(tmp_path):
+    generator = np.random.default_rng(0)
+    boxes, truths = generator.normal(size=(3, 8, 3)), generator.normal(size=(2, 8, 3))
+    scored = np.array([[0.9, 2], [0.5, 1], [0.4, 2]])
+    frames = (FrameDetections.of(boxes, scored, (truths, [2, 3])), FrameDetections.of(None, None, (truths[:1], [1])))
+    loaded = DetectionSet.load(DetectionSet(frames).save(tmp_path / "boxes.npz"))
+    assert loaded.labels == (1, 2, 3)
+    for got, want in zip(loaded, frames, strict=True):
+        np.testing.assert_array_equal(got.scores, want.scores)
+        np.testing.assert_array_equal(got.classes, want.classes)
+        np.testing.assert_array_equal(got.ground_truth_classes, want.ground_truth_classes)
+    second = loaded.of_class(2).frames
+    np.testing.assert_array_equal(second[0].boxes, frames[0].boxes[[0, 2]])
+    assert [len(one.ground_truth) for one in second] == [1, 0]
+    assert DetectionSet((frame(1, 1),)).labels == ()
+
+
 def test_an_empty_set_can_be_stored(tmp_path):
     assert len(DetectionSet.load(DetectionSet(()).save(tmp_path / "none.npz"))) == 0
 

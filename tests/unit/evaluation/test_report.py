@@ -88,6 +88,31 @@ def test_lines_say_what_was_measured():
     assert "20.0 frames/s" in text
 
 
+def test_several_classes_are_matched_apart_and_averaged_plainly():
+    corners = boxes_to_corners_3d(np.array([car(x) for x in (0, 20, 40)], np.float32), "hwl")
+    truth = (corners, [1, 1, 2])
+    scored = np.array([[0.9, 1], [0.8, 2], [0.7, 2]], np.float32)  # the second is found, but as another class
+    frames = DetectionSet((FrameDetections.of(corners, scored, truth),), {"classes": ["vehicle", "pedestrian"]})
+
+    report = evaluate(frames)
+    assert {name: r[GLOBAL_SORT][0.5].ap for name, r in report.by_class.items()} == pytest.approx(
+        {"vehicle": 0.5, "pedestrian": 0.5}
+    )
+    assert report.ap(0.5) == pytest.approx(0.5) and report.ground_truths == 3
+    content = report.content()
+    assert content["ap_by_class"]["pedestrian"][GLOBAL_SORT]["0.5"] == pytest.approx(0.5)
+    assert yaml.safe_load(yaml.safe_dump(content)) == content
+    assert "  pedestrian" in "\n".join(report.lines())
+
+
+def test_a_class_without_ground_truth_is_left_out_of_the_mean():
+    corners = boxes_to_corners_3d(np.array([car(0), car(20)], np.float32), "hwl")
+    scored = np.array([[0.9, 1], [0.8, 3]], np.float32)
+    report = evaluate(DetectionSet((FrameDetections.of(corners, scored, (corners[:1], [1])),)))
+    assert report.ap(0.5) == 1.0
+    assert math.isnan(report.by_class["class 3"][GLOBAL_SORT][0.5].ap)
+
+
 def test_tables():
     header, rows = ["method", "AP"], [["late", "0.5"], ["intermediate", "0.75"]]
     assert text_table(header, rows).splitlines()[-1] == "intermediate  0.75"

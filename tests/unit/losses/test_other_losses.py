@@ -8,6 +8,7 @@ import torch
 from opencood.errors import ConfigError
 from opencood.losses.center_point import CenterPointLoss, gaussian_heat
 from opencood.losses.dense import PixorLoss, VoxelNetLoss
+from opencood.losses.multi_class import MultiClassLoss
 from opencood.losses.uncertainty import PointPillarUncertaintyLoss
 
 torch.set_num_threads(1)
@@ -36,6 +37,28 @@ def test_voxel_net_averages_over_positives_and_negatives_apart():
     assert terms["cls_loss"].item() == pytest.approx(2.5 * math.log(2), rel=1e-4)
     assert terms["reg_loss"].item() == pytest.approx(7 * 1.5, rel=1e-4)
     assert total.item() == pytest.approx(terms["total_loss"].item())
+
+
+def test_several_classes_by_hand():
+    """Two anchors of two classes at one cell: the first is of class 2, the second background; then all is ignored."""
+    labels = torch.tensor([[2.0, 0, -1, -1]]).reshape(1, 1, 1, 4)
+    targets = {"pos_equal_one": labels, "targets": torch.zeros(1, 1, 1, 28)}
+    outputs = {"cls_preds": torch.zeros(1, 8, 1, 1), "reg_preds": torch.full((1, 28, 1, 1), 2.0)}
+    outputs["reg_preds"][0, 6::7] = math.pi / 2  # the sine of the difference is one
+    total, terms = MultiClassLoss(cls_weight=1.5, reg=2.0, num_class=2)(outputs, targets)
+    positive, negative = (weight * 0.25 * math.log(2) for weight in (0.25, 0.75))
+    assert terms["conf_loss"].item() == pytest.approx(1.5 * (positive + 3 * negative))
+    distance = 6 * (2 - 1 / 18) + (1 - 1 / 18)
+    assert terms["reg_loss"].item() == pytest.approx(2 * distance)
+    assert total.item() == pytest.approx(terms["total_loss"].item())
+
+
+def test_several_classes_without_any_object_learn_background():
+    targets = {"pos_equal_one": torch.zeros(2, 1, 1, 4), "targets": torch.zeros(2, 1, 1, 28)}
+    outputs = {"cls_preds": torch.zeros(2, 8, 1, 1), "reg_preds": torch.ones(2, 28, 1, 1)}
+    _, terms = MultiClassLoss(cls_weight=1.0, reg=2.0, num_class=2)(outputs, targets)
+    assert terms["reg_loss"].item() == 0
+    assert terms["conf_loss"].item() == pytest.approx(8 * 0.75 * 0.25 * math.log(2))
 
 
 def center_loss(**changes):

@@ -8,8 +8,10 @@ from PIL import Image
 
 from opencood.errors import ConfigError, StorageError
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
+from opencood.registry import REGISTRY
 from opencood.tools.simulate import main
 
+FORMATS = ["opv2v", "v2xset", "v2xsim", "dairv2x", "v2xreal", "v2v4real"]
 TINY = {"preset": "mini", "scenarios": (1, 1, 1), "frames": 1}
 
 
@@ -20,10 +22,13 @@ def tree_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def test_the_seed_is_the_content_whatever_the_number_of_processes(tmp_path):
-    options = SimulationOptions(
-        tmp_path / "a", **TINY, rsu=True, cameras=True, image_size=(48, 32), fov=80.0, extra_beams=(16,)
-    )
+@pytest.mark.parametrize(
+    "format_name",
+    ["v2xsim", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS if name != "v2xsim")],
+)
+def test_the_seed_is_the_content_whatever_the_number_of_processes(tmp_path, format_name):
+    sensors = {"cameras": True, "image_size": (48, 32), "fov": 80.0, "extra_beams": (16,)}
+    options = SimulationOptions(tmp_path / "a", **TINY, format=format_name, **sensors)
     one = simulate(options)
     two = simulate(replace(options, out=tmp_path / "b", jobs=2))
     other = simulate(replace(options, out=tmp_path / "c", seed=1))
@@ -95,6 +100,33 @@ def test_a_simulation_that_was_killed_can_be_overwritten(tmp_path):
     assert report.frames["train"] == 1 and not (tmp_path / ".partial").exists()
 
 
+def test_every_format_overwrites_every_other_and_brings_its_cast(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep me")
+    (tmp_path / ".partial").mkdir()  # an earlier simulation was killed
+    tree, casts = {"train"}, {"opv2v": (2, 0), "v2xset": (2, 1), "v2xreal": (2, 2), "v2v4real": (2, 0)}
+    files = {
+        "opv2v": tree | {"opv2v_4modality.json", "opv2v_4modality_in_order.json"},
+        "v2xset": tree | {"v2xset_4modality.json", "v2xset_4modality_in_order.json"},
+        "v2xreal": tree | {"v2xreal_4modality.json", "v2xreal_4modality_in_order.json"},
+        "v2v4real": tree,
+        "v2xsim": {"v2xsim_infos_train.pkl", "sweeps"},
+        "dairv2x": {"train.json", "cooperative", "vehicle-side", "infrastructure-side"},
+    }
+    assert set(files) == set(REGISTRY.names("writer"))
+    for name, made in files.items():
+        options = SimulationOptions(tmp_path, "mini", scenarios=(1, 0, 0), frames=1, format=name)
+        with pytest.raises(StorageError, match="--overwrite"):
+            simulate(options)
+        simulate(replace(options, overwrite=True))
+        assert {path.name for path in tmp_path.iterdir()} == made | {MANIFEST, "notes.txt"}
+        manifest = json.loads((tmp_path / MANIFEST).read_text())
+        assert manifest["format"] == name
+        agents = manifest["scenarios"][0]["agents"]
+        if name in casts:
+            units = sum(agent.startswith("-") for agent in agents)
+            assert (min(2, len(agents) - units), units) == casts[name]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -106,6 +138,9 @@ def test_a_simulation_that_was_killed_can_be_overwritten(tmp_path):
         ({"scenarios": (1, 2)}, "--scenarios"),
         ({"scenarios": (0,)}, "--scenarios"),
         ({"scenarios": (0, 0, 0)}, "--scenarios"),
+        ({"agents": (3, 3), "format": "v2xreal"}, "--agents: a scenario of v2xreal has 2 connected car"),
+        ({"agents": (2, 2), "format": "dairv2x"}, "--agents: a scenario of dairv2x has 1"),
+        ({"rsu": True, "format": "v2v4real"}, "--rsu: a scenario of v2v4real has 0"),
         ({"beams": 17}, "--beams"),
         ({"jobs": 0}, "--jobs"),
         ({"seed": -1}, "--seed"),

@@ -12,7 +12,7 @@ from opencood.errors import StorageError
 from opencood.registry import REGISTRY
 from opencood.simulation.presets import PRESETS, scenario_plans
 from opencood.simulation.scenario import Scenario
-from opencood.simulation.writers.pcd import pcd_bytes
+from opencood.simulation.writers.clouds import pcd_bytes
 
 PLAN = scenario_plans(replace(PRESETS["mini"], roadside=True), seed=1)[0]
 
@@ -28,7 +28,7 @@ def writer(tmp_path):
 
 
 def test_folders_are_those_of_opv2v(writer, film, tmp_path):
-    written = writer.write("train", PLAN.name, film, {"preset": "mini"})
+    written = writer.write(PLAN, film, {"preset": "mini"})
 
     scenario = tmp_path / "train" / PLAN.name
     assert sorted(p.name for p in scenario.iterdir()) == sorted([*written.agents, "data_protocol.yaml"])
@@ -40,7 +40,7 @@ def test_folders_are_those_of_opv2v(writer, film, tmp_path):
 
 
 def test_metadata_describes_what_the_agent_saw(writer, film, tmp_path):
-    writer.write("train", PLAN.name, film, {})
+    writer.write(PLAN, film, {})
     frame = film[0]
     for view in frame.agents:
         file = sorted((tmp_path / "train" / PLAN.name / str(view.agent_id)).glob("*.yaml"))[0]
@@ -66,7 +66,7 @@ def test_metadata_describes_what_the_agent_saw(writer, film, tmp_path):
 
 
 def test_clouds_come_back_with_intensity_in_256_steps(writer, film, tmp_path):
-    writer.write("train", PLAN.name, film, {})
+    writer.write(PLAN, film, {})
     view = film[0].agents[0]
     file = sorted((tmp_path / "train" / PLAN.name / str(view.agent_id)).glob("*.pcd"))[0]
 
@@ -87,7 +87,7 @@ def test_an_interrupted_scenario_leaves_nothing(writer, film, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        writer.write("train", PLAN.name, broken(), {})
+        writer.write(PLAN, broken(), {})
     assert not (tmp_path / "train").exists()
     assert not list(tmp_path.rglob("*.pcd"))
 
@@ -98,12 +98,12 @@ def test_a_full_disk_is_one_clear_error(writer, film, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match=f"{PLAN.name}.*No space left"):
-        writer.write("train", PLAN.name, film, {})
+        writer.write(PLAN, film, {})
     assert not (tmp_path / "train").exists()
 
 
 def test_assignments_name_every_agent(writer, film, tmp_path):
-    written = writer.write("test", PLAN.name, film, {})
+    written = writer.write(PLAN, film, {})
     writer.finish([written], seed=0)
 
     for name in ("opv2v_4modality.json", "opv2v_4modality_in_order.json"):

@@ -1,0 +1,117 @@
+"""Watching a forward pass: what each part of a detector computes and gives."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from opencood.models.detector import Detector
+
+OUTSIDE = "(between the parts)"
+NO_SHAPE: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One part: its stage, the shape it gives, its parameters and its operations in one scene.
+
+    Operations are floating-point ones of matrix products and convolutions, a multiplication and an addition counting as
+    two; those of a part count as frozen when none of its parameters train.
+    """
+
+    name: str
+    stage: str
+    shape: tuple[int, ...]
+    trainable: int
+    frozen: int
+    flops: int
+
+
+class Trace:
+    """Watches a forward pass: which part computes how much, and the last shape that each gives."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.flops: dict[str, int] = defaultdict(int)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._counter = FlopCounterMode(display=False)
+        self._counted = 0
+        self._open = [OUTSIDE]
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Trace:
+        for part, top in self.model.named_children():
+            for module in top.modules():
+                self._hooks.append(module.register_forward_pre_hook(self._enter(part)))
+                self._hooks.append(module.register_forward_hook(self._leave(part)))
+        self._counter.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._counter.__exit__(*error)
+        self._flush()
+        for hook in self._hooks:
+            hook.remove()
+
+    def parts(self) -> Iterator[PartReport]:
+        """The parts in published order."""
+        stages = _stages(self.model)
+        for name, module in self.model.named_children():
+            sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+            trainable = sum(size for size, trains in sizes if trains)
+            frozen = sum(size for size, trains in sizes if not trains)
+            stage = next((slot for pattern, slot in stages if pattern.fullmatch(name)), "encode")
+            yield PartReport(name, stage, self.shapes.get(name, NO_SHAPE), trainable, frozen, self.flops[name])
+        if self.flops[OUTSIDE]:
+            yield PartReport(OUTSIDE, "", NO_SHAPE, 0, 0, self.flops[OUTSIDE])
+
+    def _enter(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            self._flush()
+            self._open.append(part)
+
+        return hook
+
+    def _leave(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            self._flush()
+            self._open.pop()
+            found = next(_tensors(output), None)
+            if found is not None:
+                self.shapes[part] = tuple(found.shape)
+
+        return hook
+
+    def _flush(self) -> None:
+        total = self._counter.get_total_flops()
+        self.flops[self._open[-1]] += total - self._counted
+        self._counted = total
+
+
+def _stages(model: nn.Module) -> list[tuple[re.Pattern[str], str]]:
+    if not isinstance(model, Detector):
+        return []
+    templates = [(part.name.partition(".")[0], part.slot) for part in model.assembly.parts if part.name]
+    return [
+        (re.compile(name.replace("{m}", r"m\d+").replace("{pyramid}", r"(pyramid|fusion)_backbone")), slot)
+        for name, slot in templates
+    ]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from _tensors(item)
+    elif hasattr(value, "features"):  # a sparse volume
+        yield value.features

@@ -1,0 +1,42 @@
+"""Published detectors that this version cannot build: they are refused by name, with the reason.
+
+Only names that nobody registered are looked up here, so an entry is without effect once its row exists.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NOT_YET = "is not available in this version"
+_FAMILIES = (
+    (
+        r"heter_(model|pyramid)_shared_head|heter_codebook\w*|homo_collab_codebook|collab_w_c2c_infer",
+        f"CodeAlign's code space {_NOT_YET}",
+    ),
+    (
+        r"\w*diffcomm\w*|\w*gmatch\w*|heter_model_baseline_w_gencomm",
+        "its modules were never published; its successors are heter_model_baseline_w_gencomm_stage1 and _stage2",
+    ),
+    (
+        r"heter_model_baseline_w_(gencomm_stage[12]|mpda|backalign)\w*",
+        f"GenComm and what it is compared with {_NOT_YET}",
+    ),
+    (r"heter_model_baseline_w_codebook\w*", f"GenComm's form of CodeFilling {_NOT_YET}"),
+    (
+        r"heter_model_baseline_w_stamp\w*|homo_collab|homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
+        f"STAMP's protocol {_NOT_YET}",
+    ),
+    (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
+    (r"hmvit", f"HM-ViT {_NOT_YET}"),
+    (r"fpvrcnn|fvoxelrcnn", f"this detector with a second stage {_NOT_YET}"),
+    (
+        r"(point_pillar|second|voxel_net|pixor|lift_splat_shoot|center_point)_(intermediate\w*|fcooper|opv2v|cobevt|fax"
+        r"|where2comm|v2vnet\w*|transformer|coalign|mash)",
+        f"this homogeneous model {_NOT_YET}",
+    ),
+)
+
+
+def why_unavailable(core_method: str) -> str | None:
+    """Why a published ``model.core_method`` cannot be built here; None for any other name."""
+    return next((reason for pattern, reason in _FAMILIES if re.fullmatch(pattern, core_method, re.IGNORECASE)), None)
