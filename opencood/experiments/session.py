@@ -151,8 +151,5 @@ def _load_weights(model: nn.Module, options: InferenceOptions) -> tuple[Path | N
         )
     path, epoch = Path(found[0]), int(found[1])
     report = load_checkpoint(model, path)
-    for kind, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
-        if keys:
-            modules = ", ".join(sorted({key.partition(".")[0] for key in keys}))
-            log.warning("%s: %d %s entries (in %s)", path.name, len(keys), kind, modules)
+    log.log(logging.INFO if report.complete else logging.WARNING, "%s: %s", path, report)
     return path, epoch

@@ -1,14 +1,17 @@
-"""Editing state dicts: merging and renaming (spec models.md 6.2)."""
+"""Editing state dicts: merging, renaming and taking parts (spec models.md 6.2, tools.md 4)."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from opencood.errors import CheckpointError, nearest
+import torch
+from torch import Tensor
+
+from opencood.errors import CheckpointError, StorageError, nearest
 from opencood.models.checkpoints import read_state_dict, write_state_dict
 
 Value = TypeVar("Value")
@@ -16,12 +19,100 @@ Value = TypeVar("Value")
 # Parts of a late-fusion detector that have no place in a collaborative one.
 LATE_ONLY = ("layers_m", "head_m", "shrink_conv_m")
 WILDCARD = "*"
+OLD_VERSION = ".oldversion"
+# Names of an early version of the aligners, replaced in this order.
+OLD_NAMES = (("model.model", "channel_align.model"), ("model.warpnet", "warpnet"))
+# Parts of the ResNet trunk of modality m4 that no detector uses.
+UNUSED_TRUNK = tuple(f"encoder_m4.camencode.{part}" for part in ("trunk", "final_conv", "layer3"))
+HEADS = ("reg_head", "cls_head", "dir_head")
 
 
 def merge_state_dicts(first: Mapping[str, Value], second: Mapping[str, Value]) -> dict[str, Value]:
     """``first`` without what only late fusion uses, then every entry of ``second``, which overrides."""
-    kept = {key: value for key, value in first.items() if not any(mark in key for mark in LATE_ONLY)}
+    kept = {key: value for key, value in first.items() if not is_late_only(key)}
     return {**kept, **second}
+
+
+def is_late_only(key: str) -> bool:
+    """Whether an entry belongs to a part that only late fusion has."""
+    return any(mark in key for mark in LATE_ONLY)
+
+
+def conflicts(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
+    """Names of the entries that both have, with different values or shapes."""
+    return [key for key, value in second.items() if key in first and not torch.equal(first[key], value)]
+
+
+def is_below(key: str, prefix: str) -> bool:
+    """Whether ``prefix`` names the entry or a module around it: ``encoder_m1`` is not around ``encoder_m10.weight``."""
+    return key == prefix or key.startswith(f"{prefix}.")
+
+
+def without_parts(state: Mapping[str, Value], parts: Iterable[str]) -> dict[str, Value]:
+    """The entries that lie in none of the named modules."""
+    named = tuple(parts)
+    return {key: value for key, value in state.items() if not any(is_below(key, part) for part in named)}
+
+
+def parts_only(state: Mapping[str, Value], parts: Iterable[str]) -> dict[str, Value]:
+    """The entries of the named modules.
+
+    Raises:
+        CheckpointError: there is no such module.
+    """
+    named = tuple(parts)
+    for part in named:
+        if not any(is_below(key, part) for key in state):
+            raise CheckpointError(f"there is no module '{part}'.{nearest(part, {k.partition('.')[0] for k in state})}")
+    return {key: value for key, value in state.items() if any(is_below(key, part) for part in named)}
+
+
+def with_new_names(state: Mapping[str, Value]) -> dict[str, Value]:
+    """The entries of an early version under the names of today (``rename_to_new_version``)."""
+    renamed = {}
+    for key, value in state.items():
+        for old, new in OLD_NAMES:
+            key = key.replace(old, new)
+        renamed[key] = value
+    return renamed
+
+
+def with_head_suffix(state: Mapping[str, Value], suffix: str) -> dict[str, Value]:
+    """The entries with ``_suffix`` behind the names of the three heads (``add_suffix_to_keys_save``)."""
+    renamed = {}
+    for key, value in state.items():
+        for head in HEADS:
+            key = key.replace(f"{head}.", f"{head}_{suffix}.")
+        renamed[key] = value
+    return renamed
+
+
+def rewrite(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> Path:
+    """Write a checkpoint; a file that was there stays beside it as ``<name>.oldversion``.
+
+    Raises:
+        StorageError: it could not be written; the file that was there is untouched.
+    """
+    target = Path(path)
+    if target.is_file():
+        keep(target, target.with_name(target.name + OLD_VERSION))
+    write_state_dict(state, target)
+    return target
+
+
+def keep(path: Path, copy: Path) -> None:
+    """Copy a file, whole or not at all.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    partial = copy.with_name(f".{copy.name}.{os.getpid()}.part")
+    try:
+        shutil.copy2(path, partial)
+        os.replace(partial, copy)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{copy}: cannot be written ({error.strerror}). Free some space.") from error
 
 
 def rename_keys(state: Mapping[str, Value], rules: Mapping[str, str]) -> dict[str, Value]:
@@ -56,5 +147,5 @@ def rename_model_dict_keys(pretrained_dict_path: str | os.PathLike[str], rename_
     """
     path = Path(pretrained_dict_path)
     renamed = rename_keys(read_state_dict(path), rename_dict)
-    shutil.copy2(path, path.with_name(f"{path.stem}_before_rename{path.suffix}"))
+    keep(path, path.with_name(f"{path.stem}_before_rename{path.suffix}"))
     write_state_dict(renamed, path)

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +49,14 @@ class LoadReport:
         """Whether model and file have exactly the same entries."""
         return not (self.missing or self.unexpected or self.misshapen)
 
+    def lines(self) -> list[str]:
+        """The four counts, then one line per kind of difference: names when they are few, else modules with counts."""
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "misshapen": self.misshapen}
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in {"loaded": self.loaded, **kinds}.items())
+        return [counts, *(f"{kind}: {_listed(names)}" for kind, names in kinds.items() if names)]
+
     def __str__(self) -> str:
-        """One line per kind of difference, all names listed."""
-        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("misshapen", self.misshapen))
-        lines = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds if names]
-        return "\n".join([f"{len(self.loaded)} entries loaded", *lines])
+        return "; ".join(self.lines())
 
 
 def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict_shapes: bool = True) -> LoadReport:
@@ -219,6 +223,13 @@ def _tops(keys: Sequence[str]) -> set[str]:
 
 def _by_modality(tops: set[str]) -> set[str]:
     return {top for top in tops if re.search(r"_m\d+$", top)}
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= SHOWN:
+        return ", ".join(names)
+    of_module = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(f"{module} ({count})" for module, count in of_module.items())
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Simulate a cooperative perception data set: a town, its traffic, and what each agent's sensors measure.
 
 Written to the folder where published YAML files look for the data set, it is read by them without edits:
