@@ -141,6 +141,18 @@ QUIRKS: dict[str, Quirk] = {
         "Default of --range for heterogeneous files in metres (x, y); None: the configured range.",
         "tools.md 3",
     ),
+    "inference_range_in_order": Quirk(
+        PerFlavor((204.8, 102.4), {"gencomm": (102.4, 51.2), "stamp": (102.4, 51.2)}),
+        None,
+        "The same for inference_heter_in_order.",
+        "tools.md 3",
+    ),
+    "in_order_beams": Quirk(
+        True,
+        False,
+        "In-order inference reads m3 with 32 beams whatever the file says; False: only where it says nothing.",
+        "tools.md 3",
+    ),
     "ap_global_sort": Quirk(
         PerFlavor(True, _OPENCOOD_FAMILY_SORTS_PER_FRAME),
         True,

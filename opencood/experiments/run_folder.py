@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,12 @@ def open_run_folder(
     noise: Mapping[str, Any] | None = None,
     seed: int | None = None,
     perturb: Mapping[str, Any] | None = None,
+    edit: Callable[[Hypes], Mapping[str, Any]] | None = None,
+    range_quirk: str = "inference_range",
 ) -> tuple[Hypes, RangeChoice]:
     """Load ``<model_dir>/config.yaml`` for testing: ``validate_dir`` becomes ``test_dir``, then the overrides.
+
+    ``edit`` returns keys that replace those of the configuration; ``range_quirk`` names the tool's default range.
 
     Raises:
         ConfigError: no such folder, no configuration in it, or no ``test_dir``.
@@ -76,17 +80,22 @@ def open_run_folder(
         changes["perturb"] = with_perturbations(hypes.get("perturb"), perturb)
     if seed is not None:
         changes["seed"] = seed
-    return choose_range(hypes.replaced({**hypes, **changes}), range_xy)
+    changed = hypes.replaced({**hypes, **changes})
+    if edit is not None:
+        changed = changed.replaced({**changed, **edit(changed)})
+    return choose_range(changed, range_xy, range_quirk)
 
 
-def choose_range(hypes: Hypes, range_xy: tuple[float, float] | None) -> tuple[Hypes, RangeChoice]:
+def choose_range(
+    hypes: Hypes, range_xy: tuple[float, float] | None, range_quirk: str = "inference_range"
+) -> tuple[Hypes, RangeChoice]:
     """Apply ``--range`` or the flavor's published default, and say what was done."""
     configured = tuple(configured_range(hypes))
     heterogeneous = "heter" in hypes
     published = parity_of(hypes) == "published"
     wanted, source = range_xy, "--range"
     if range_xy is None and heterogeneous:
-        wanted, source = quirk(hypes, "inference_range"), f"published default of {flavor_of(hypes)}"
+        wanted, source = quirk(hypes, range_quirk), f"published default of {flavor_of(hypes)}"
     if range_xy is not None and not heterogeneous and published:
         remark = "--range acts only on heterogeneous files (those with a section heter), as published; it was ignored."
         return hypes, RangeChoice(configured, configured, CONFIGURED, heterogeneous, remark)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +47,10 @@ class InferenceOptions:
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         info: replaces the ``infer_info`` part of result and picture names.
         noise: pose noise ``{pos_std, rot_std, pos_mean, rot_mean, laplace}`` that replaces the configured one.
+        suffix: appended to the ``infer_info`` part.
         results: write the result YAML.
+        edit: keys that replace those of the configuration, given it (see ``open_run_folder``).
+        range_quirk: quirk with the tool's default range.
     """
 
     model_dir: Path
@@ -67,8 +71,11 @@ class InferenceOptions:
     noise: dict[str, Any] | None = None
     perturb: dict[str, Any] | None = None
     info: str | None = None
+    suffix: str = ""
     results: bool = True
     progress: bool = True
+    edit: Callable[[Hypes], Mapping[str, Any]] | None = None
+    range_quirk: str = "inference_range"
 
 
 @dataclass
@@ -98,7 +105,8 @@ class Session:
         if self.options.info is not None:
             return self.options.info
         note = self.options.note + perturb_note(self.options.perturb)
-        return infer_info(self.method.name, note, self.range_choice, self.epoch, self.agents)
+        name = infer_info(self.method.name, note, self.range_choice, self.epoch, self.agents)
+        return name + self.options.suffix
 
 
 def open_session(options: InferenceOptions) -> Session:
@@ -112,7 +120,14 @@ def open_session(options: InferenceOptions) -> Session:
     _check_options(options)
     range_xy = None if options.range_xy is None else parse_range(options.range_xy)
     hypes, range_choice = open_run_folder(
-        options.model_dir, options.parity, range_xy, options.noise, options.seed, options.perturb
+        options.model_dir,
+        options.parity,
+        range_xy,
+        options.noise,
+        options.seed,
+        options.perturb,
+        options.edit,
+        options.range_quirk,
     )
     method = choose_method(options.fusion_method, hypes)
     agents = parse_agents(options.agents)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from opencood.experiments.in_order import Entrance, in_order_keys
 from opencood.models.build import build_model
 from tests.golden.bands import band_bounds, pairing
 from tests.golden.case import Case
@@ -118,28 +119,16 @@ def _tool_setting(case: Case, content: Mapping[str, Any], level: str) -> tuple[M
 
 def _in_order(case: Case, content: Mapping[str, Any], agents: int) -> dict[str, Any]:
     """What the in-order tool changes (tools.md section 3)."""
+    changes = in_order_keys({**content, "parity": "published"}, Entrance(agents))
     overrides = case.meta["tool_overrides"]
-    heter = content["heter"]
-    mapping = overrides["mapping_dict"]
-    if mapping == "identity m1..m4":
-        mapping = {name: name for name in ("m1", "m2", "m3", "m4")}
-    assignment = Path(heter["assignment_path"])
-    in_order = assignment.with_name(f"{assignment.stem}_in_order{assignment.suffix}")
-    case.path(in_order.name)
-    changed_heter = {
-        **heter,
-        "ego_modality": overrides["ego_modality"],
-        "mapping_dict": mapping,
-        "lidar_channels_dict": overrides["lidar_channels_dict"],
-        "assignment_path": str(in_order),
-    }
-    return {
-        **content,
-        "comm_range": overrides["comm_range"],
-        "use_cav": agents,
-        "fusion": {**content["fusion"], "core_method": overrides["fusion_core_method"]},
-        "heter": changed_heter,
-    }
+    for key in ("ego_modality", "lidar_channels_dict"):
+        case.check(f"tool_overrides/{key}", changes["heter"][key], overrides[key])
+    identity = all(name == modality for name, modality in changes["heter"]["mapping_dict"].items())
+    case.check("tool_overrides/mapping_dict", identity, overrides["mapping_dict"] == "identity m1..m4")
+    case.check("tool_overrides/comm_range", changes["comm_range"], overrides["comm_range"])
+    case.check("tool_overrides/fusion_core_method", changes["fusion"]["core_method"], overrides["fusion_core_method"])
+    case.path(Path(changes["heter"]["assignment_path"]).name)
+    return {**content, **changes}
 
 
 def _prefixed(name: str, outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""Agents enter one after the other, in a fixed order of modalities (tools.md 3, ``inference_heter_in_order``)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from opencood.config.flavor import flavor_of, quirk
+from opencood.errors import ConfigError
+from opencood.evaluation.report import Report
+from opencood.experiments.fusion_methods import choose_method
+from opencood.experiments.inference import InferenceOptions, run_inference
+from opencood.experiments.run_folder import open_run_folder
+
+log = logging.getLogger(__name__)
+
+RANGE_QUIRK = "inference_range_in_order"
+COMM_RANGE = 180  # metres
+EGO = "m1"
+MODALITIES = ("m1", "m2", "m3", "m4")
+BEAMS = {"m3": 32}
+# With --lidar_degrade: four agents, twice, with fewer beams.
+DEGRADED = ({"m1": 32, "m3": 16}, {"m1": 16, "m3": 16})
+DEGRADED_AGENTS = 4
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """One evaluation: the first ``agents`` take part; LiDAR beams by modality when they are degraded."""
+
+    agents: int
+    beams: Mapping[str, int] | None = None
+
+    @property
+    def degraded(self) -> str:
+        """The part of result and picture names that tells the beams."""
+        return "" if self.beams is None else "".join(f"_{m}_{count}" for m, count in self.beams.items())
+
+    def __str__(self) -> str:
+        beams = "" if self.beams is None else ", beams " + ", ".join(f"{m} {n}" for m, n in self.beams.items())
+        return f"{self.agents} agent{'s' * (self.agents > 1)}{beams}"
+
+
+def parse_use_cav(text: str) -> tuple[int, ...]:
+    """Read ``--use_cav``: ``[1,2,3]``, ``1,2,3`` or ``2``.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    inner = text.strip().removeprefix("[").removesuffix("]")
+    words = [word.strip() for word in inner.split(",")]
+    if not all(re.fullmatch(r"[1-9]\d*", word) for word in words):
+        raise ConfigError(f"--use_cav: expected numbers of agents such as [1,2,3,4], found '{text}'.")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def entrances(use_cav: Sequence[int], degrade: bool) -> list[Entrance]:
+    """What is evaluated; ``degrade`` replaces the numbers of agents by the two published settings."""
+    if degrade:
+        return [Entrance(DEGRADED_AGENTS, beams) for beams in DEGRADED]
+    return [Entrance(agents) for agents in use_cav]
+
+
+def run_in_order(
+    options: InferenceOptions, use_cav: Sequence[int] = (1, 2, 3, 4), degrade: bool = False
+) -> Iterator[tuple[Entrance, Report]]:
+    """Evaluate one number of agents after the other; the ground truth is always that of all agents.
+
+    One result file each, ``eval_<info>_use_cav<k>.yaml``.
+
+    Raises:
+        ConfigError: the configuration has no modalities, or fuses early.
+        CheckpointError, DataError: see ``run_inference``.
+    """
+    hypes, _ = open_run_folder(options.model_dir, options.parity)
+    if "heter" not in hypes:
+        raise ConfigError(f"{options.model_dir}: has no section heter, so there is no order of modalities.")
+    if options.agents is not None:
+        raise ConfigError("--agents: in-order inference takes the numbers of agents from --use_cav.")
+    method = choose_method(options.fusion_method, hypes)
+    if method.family == "early":
+        raise ConfigError("in-order inference knows intermediate and late fusion; use tools/inference.py for early.")
+    one_by_one = method.family == "late" and not method.alone
+    for entrance in entrances(use_cav, degrade):
+        log.info("in order: %s", entrance)
+        settings = replace(
+            options,
+            agents=entrance.agents if one_by_one else None,
+            suffix=entrance.degraded if one_by_one else f"_use_cav{entrance.agents}{entrance.degraded}",
+            edit=partial(in_order_keys, entrance=entrance),
+            range_quirk=RANGE_QUIRK,
+        )
+        yield entrance, run_inference(settings)
+
+
+def in_order_keys(hypes: Mapping[str, Any], entrance: Entrance) -> dict[str, Any]:
+    """What the tool changes in a configuration."""
+    heter = dict(hypes["heter"])
+    if flavor_of(hypes) != "codealign":
+        heter["mapping_dict"] = {name: name for name in MODALITIES}
+        heter["ego_modality"] = EGO
+    configured = heter.get("lidar_channels_dict")
+    if entrance.beams is not None:
+        heter["lidar_channels_dict"] = dict(entrance.beams)
+    elif configured is None or quirk(hypes, "in_order_beams"):
+        heter["lidar_channels_dict"] = dict(BEAMS)
+    path = heter.get("assignment_path")
+    if path not in (None, "None"):
+        heter["assignment_path"] = str(in_order_file(Path(str(path))))
+    changes: dict[str, Any] = {"heter": heter, "comm_range": COMM_RANGE}
+    sample = str(hypes["fusion"]["core_method"])
+    if sample.startswith("intermediate"):
+        name = sample if sample.endswith("infer") else f"{sample}infer"
+        changes |= {"fusion": {**hypes["fusion"], "core_method": name}, "use_cav": entrance.agents}
+    return changes
+
+
+def in_order_file(assignment: Path) -> Path:
+    """``opv2v_4modality.json`` -> ``opv2v_4modality_in_order.json``."""
+    if assignment.stem.endswith("_in_order"):
+        return assignment
+    return assignment.with_name(f"{assignment.stem}_in_order{assignment.suffix}")

@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Evaluate with one, two, three... agents that enter in a fixed order of modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+if not __package__:
+    import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
+
+from opencood.tools._cli import Parser, run
+from opencood.tools.inference import common_parser
+
+
+def parser() -> Parser:
+    """Arguments of the published tool, then ours."""
+    made = common_parser(__doc__)
+    made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
+    made.add_argument("--use_cav", nargs="+", default=["[1,2,3,4]"], metavar="[K,...]", help="numbers of agents")
+    made.add_argument("--lidar_degrade", action="store_true", help="four agents, twice, with fewer LiDAR beams")
+    made.add_argument("--no_score", action="store_true", help="pictures without scores")
+    made.add_argument("--save_npy", action="store_true", help="accepted and ignored, as published")
+    made.add_argument("--no_vis", action="store_true", help="no pictures")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, run, print the report of each number of agents."""
+    arguments = vars(parser().parse_args(argv))
+    from opencood.experiments.in_order import parse_use_cav, run_in_order
+    from opencood.experiments.session import InferenceOptions
+
+    use_cav, degrade = parse_use_cav("".join(arguments.pop("use_cav"))), arguments.pop("lidar_degrade")
+    if arguments.pop("save_npy"):
+        print("note: --save_npy is ignored here, as published; use tools/inference.py --agents")
+    if arguments.pop("no_vis"):
+        arguments["save_vis_interval"] = 0
+    options = InferenceOptions(range_xy=arguments.pop("range"), **arguments)
+    for entrance, report in run_in_order(options, use_cav, degrade):
+        print(f"--- {entrance}")
+        print("\n".join(report.lines()))
+        for file in report.files:
+            print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+    run(main)
