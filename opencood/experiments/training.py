@@ -19,6 +19,7 @@ from opencood.config.splits import split_paths
 from opencood.data.build import seed_of
 from opencood.errors import ConfigError, OpencoodError, StorageError
 from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.distillation import build_teacher, require_teacher
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.protocol import code_version
 from opencood.experiments.sanity import check_start
@@ -54,6 +55,7 @@ class TrainingOptions:
         workers: loader processes; None takes ``train_params.num_workers`` (4, or the number of cores).
         evaluate: run inference on the test split after training, as the published tools do.
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
+        distil: a configuration without a teacher is refused.
         sanity_frames: how many training frames are checked at the start; 0 for none.
     """
 
@@ -66,6 +68,7 @@ class TrainingOptions:
     workers: int | None = None
     evaluate: bool = False
     perturb: dict[str, Any] | None = None
+    distil: bool = False
     sanity_frames: int = 4
 
 
@@ -85,6 +88,8 @@ def run_training(
     """
     options = options or TrainingOptions()
     hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
+    if options.distil:
+        require_teacher(hypes)
     method = choose_method(options.fusion_method, hypes) if options.evaluate else None
     world = join_world(None if options.device == "auto" else options.device, options.dist_url)
     try:
@@ -145,6 +150,7 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
         schedule=build_schedule(hypes.get("lr_scheduler")),
         world=world,
         diagnose=first_nonfinite_module,
+        teacher=build_teacher(hypes, world.device),
     )
 
 

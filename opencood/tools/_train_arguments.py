@@ -33,8 +33,8 @@ def parser(description: str | None) -> Parser:
     return made
 
 
-def train(description: str | None, argv: Sequence[str] | None) -> int:
-    """Parse and train; returns the exit code."""
+def train(description: str | None, argv: Sequence[str] | None, distil: bool = False) -> int:
+    """Parse and train; returns the exit code. ``distil`` refuses a configuration without a teacher."""
     made = parser(description)
     given = made.parse_args(argv)
     perturb = take_perturbations(made, vars(given))
@@ -49,6 +49,7 @@ def train(description: str | None, argv: Sequence[str] | None) -> int:
         workers=given.workers,
         evaluate=not given.no_eval,
         perturb=perturb,
+        distil=distil,
     )
     if given.overfit is not None:
         from opencood.experiments.overfit import run_overfit

@@ -51,6 +51,7 @@ class Trainer:
         optimizer, schedule: see ``optimizers.build_optimizer`` and ``schedules.build_schedule``.
         world: the processes of this run; a single one by default.
         diagnose: names the module where a non-finite value first appears.
+        teacher: see ``Stepper``.
 
     Raises:
         ConfigError: the training set is smaller than one batch.
@@ -69,6 +70,7 @@ class Trainer:
         schedule: Schedule,
         world: World | None = None,
         diagnose: Diagnose | None = None,
+        teacher: nn.Module | None = None,
     ):
         self.model, self.loss, self.settings, self.run_dir = model, loss, settings, Path(run_dir)
         self.optimizer, self.schedule = optimizer, schedule
@@ -76,7 +78,7 @@ class Trainer:
         self.feed = Feed(train_dataset, val_dataset, settings, self.world)
         criterion = Criterion(loss, bool(getattr(train_dataset, "supervise_single", False)), settings.single_weight)
         self.stepper = Stepper(
-            model, optimizer, criterion, self.world, settings.precision, settings.grad_clip, diagnose
+            model, optimizer, criterion, self.world, settings.precision, settings.grad_clip, diagnose, teacher
         )
         self.journal = Journal(self.run_dir, self.world.is_main, settings.epochs, settings.print_every)
         self.progress = Progress()
@@ -149,7 +151,7 @@ class Trainer:
                 if batch is None:
                     continue
                 ego = self.feed.on_device(batch, epoch)
-                loss, _ = self.loss(self.model(ego), ego["label_dict"])
+                loss, _ = self.loss(self.stepper.predict(ego), ego["label_dict"])
                 total, count = total + float(loss), count + 1
         summed = self.world.sum_by_key({"total": total, "count": count})
         return summed["total"] / summed["count"] if summed["count"] else None

@@ -83,6 +83,7 @@ class Stepper:
         grad_clip: largest L2 norm of the gradient.
         diagnose: names the module where a non-finite value first appears (None: all are finite), given the model and
             the ``ego`` entry.
+        teacher: a frozen detector in eval mode that sees the same batch; its outputs join the model's (distillation).
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class Stepper:
         precision: torch.dtype | None = None,
         grad_clip: float | None = None,
         diagnose: Diagnose | None = None,
+        teacher: nn.Module | None = None,
     ):
         self.model, self.optimizer, self.criterion, self.world = model, optimizer, criterion, world
-        self.precision, self.grad_clip, self.diagnose = precision, grad_clip, diagnose
+        self.precision, self.grad_clip, self.diagnose, self.teacher = precision, grad_clip, diagnose, teacher
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == torch.float16)
         self.exchange = Exchange(model, world)
 
@@ -128,7 +130,15 @@ class Stepper:
     def forward(self, ego: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run the model, under autocast where half precision is wanted."""
         with self._autocast():
-            return self.model(ego)
+            return self.predict(ego)
+
+    def predict(self, ego: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Outputs of the model, and those of the teacher where there is one."""
+        outputs = self.model(ego)
+        if self.teacher is None:
+            return outputs
+        with torch.no_grad():
+            return {**self.teacher(ego), **outputs}
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, dtype=self.precision, enabled=self.precision is not None)

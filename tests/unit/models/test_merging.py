@@ -1,4 +1,4 @@
-"""Merging runs and looking into checkpoints: what is taken, dropped, in conflict; refusals before anything is written."""
+"""Merging runs and looking into checkpoints: what is taken, dropped, in conflict; refusals before writing."""
 
 import pickle
 
