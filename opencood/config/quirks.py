@@ -147,10 +147,10 @@ QUIRKS: dict[str, Quirk] = {
         "The same for inference_heter_in_order.",
         "tools.md 3",
     ),
-    "in_order_beams": Quirk(
-        True,
+    "in_order_fixed_roster": Quirk(
+        PerFlavor(True, {"codealign": False}),
         False,
-        "In-order inference reads m3 with 32 beams whatever the file says; False: only where it says nothing.",
+        "In-order inference maps m1..m4 to themselves and reads m3 with 32 beams; False: what the file says.",
         "tools.md 3",
     ),
     "ap_global_sort": Quirk(

@@ -57,6 +57,19 @@ def difference_interval(
     return _interval(weighted_ap(better, threshold, weights) - weighted_ap(worse, threshold, weights), level)
 
 
+def seeds_interval(values: np.ndarray, generator: np.random.Generator, level: float = 0.95) -> Interval:
+    """Interval of the mean over trainings with different seeds, resampling trainings and frames.
+
+    Args:
+        values: (S, 1 + R) one row for each training, one column for each resample of frames, column 0 without
+            resampling, as ``weighted_ap`` gives them with the same frame weights for all.
+    """
+    seeds, columns = values.shape
+    drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=columns - 1).T / seeds
+    weights = np.concatenate([np.full((seeds, 1), 1 / seeds), drawn], axis=1)
+    return _interval((values * weights).sum(axis=0), level)
+
+
 def frame_weights(frames: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
     """How often each frame enters each resample: (1 + resamples, frames); row 0 is the original sample, all ones."""
     if not frames:

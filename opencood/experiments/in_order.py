@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,11 +67,14 @@ def entrances(use_cav: Sequence[int], degrade: bool) -> list[Entrance]:
 
 
 def run_in_order(
-    options: InferenceOptions, use_cav: Sequence[int] = (1, 2, 3, 4), degrade: bool = False
+    options: InferenceOptions,
+    use_cav: Sequence[int] = (1, 2, 3, 4),
+    degrade: bool = False,
+    keep: Callable[[Entrance], Path] | None = None,
 ) -> Iterator[tuple[Entrance, Report]]:
     """Evaluate one number of agents after the other; the ground truth is always that of all agents.
 
-    One result file each, ``eval_<info>_use_cav<k>.yaml``.
+    One result file each, ``eval_<info>_use_cav<k>.yaml``; ``keep`` names a file for the detections of each.
 
     Raises:
         ConfigError: the configuration has no modalities, or fuses early.
@@ -94,6 +97,7 @@ def run_in_order(
             suffix=entrance.degraded if one_by_one else f"_use_cav{entrance.agents}{entrance.degraded}",
             edit=partial(in_order_keys, entrance=entrance),
             range_quirk=RANGE_QUIRK,
+            save_detections=options.save_detections if keep is None else keep(entrance),
         )
         yield entrance, run_inference(settings)
 
@@ -101,14 +105,13 @@ def run_in_order(
 def in_order_keys(hypes: Mapping[str, Any], entrance: Entrance) -> dict[str, Any]:
     """What the tool changes in a configuration."""
     heter = dict(hypes["heter"])
-    if flavor_of(hypes) != "codealign":
+    if quirk(hypes, "in_order_fixed_roster"):
         heter["mapping_dict"] = {name: name for name in MODALITIES}
+        heter["lidar_channels_dict"] = dict(BEAMS)
+    if flavor_of(hypes) != "codealign" and EGO in heter["modality_setting"]:
         heter["ego_modality"] = EGO
-    configured = heter.get("lidar_channels_dict")
     if entrance.beams is not None:
         heter["lidar_channels_dict"] = dict(entrance.beams)
-    elif configured is None or quirk(hypes, "in_order_beams"):
-        heter["lidar_channels_dict"] = dict(BEAMS)
     path = heter.get("assignment_path")
     if path not in (None, "None"):
         heter["assignment_path"] = str(in_order_file(Path(str(path))))

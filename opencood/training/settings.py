@@ -13,6 +13,7 @@ from opencood.config.flavor import quirk
 from opencood.errors import ConfigError, nearest
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CAPS = {"OPENCOOD_MAX_EPOCHS": ("epochs",), "OPENCOOD_MAX_BATCHES": ("max_train_batches", "max_val_batches")}
 READ_HERE = {
     "batch_size", "epoches", "eval_freq", "save_freq", "single_weight", "grad_clip", "num_workers", "max_train_batches",
     "max_val_batches", "last_every_minutes", "last_every_steps", "print_every", "compile",
@@ -88,8 +89,28 @@ def settings_from(hypes: Mapping[str, Any], **overrides: Any) -> Settings:
         "schedule_before_epoch": bool(quirk(hypes, "scheduler_before_epoch")),
         "shuffle_validation": bool(quirk(hypes, "validation_shuffled_drop_last")),
     }
+    read |= _caps(read)
     given = {**read, **{key: value for key, value in overrides.items() if value is not None}}
     return Settings(**{key: value for key, value in given.items() if value is not None})
+
+
+def _caps(read: Mapping[str, Any]) -> dict[str, int]:
+    """What the environment allows at most: ``OPENCOOD_MAX_EPOCHS``, ``OPENCOOD_MAX_BATCHES`` (of each epoch).
+
+    For trying command lines as they are printed somewhere; the schedule and the stored configuration stay as they are.
+
+    Raises:
+        ConfigError: a variable is not a whole number of at least 1.
+    """
+    capped = {}
+    for variable, keys in CAPS.items():
+        text = os.environ.get(variable)
+        if not text:
+            continue
+        if not text.isdecimal() or int(text) < 1:
+            raise ConfigError(f"{variable}={text}: expected a whole number of at least 1, or unset the variable.")
+        capped |= {key: min(int(text), read[key]) if read[key] is not None else int(text) for key in keys}
+    return capped
 
 
 def _whole(

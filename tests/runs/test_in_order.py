@@ -41,20 +41,21 @@ def test_degraded_beams_replace_the_numbers():
 
 
 @pytest.mark.parametrize(
-    ("parity", "configured", "beams"),
-    [("published", {"m1": 16}, {"m3": 32}), ("fixed", {"m1": 16}, {"m1": 16}), ("fixed", None, {"m3": 32})],
+    ("parity", "mapping", "beams"),
+    [("published", {"m1": "m1", "m2": "m2", "m3": "m3", "m4": "m4"}, {"m3": 32}), ("fixed", {"m1": "m3"}, {"m1": 16})],
 )
-def test_what_the_tool_changes(parity, configured, beams):
-    heter = {"assignment_path": "x/opv2v_4modality.json", "ego_modality": "m1&m3", "mapping_dict": {"m1": "m3"}}
-    heter |= {} if configured is None else {"lidar_channels_dict": configured}
+def test_what_the_tool_changes(parity, mapping, beams):
+    heter = {"assignment_path": "x/opv2v_4modality.json", "ego_modality": "m1&m3", "mapping_dict": {"m1": "m3"},
+             "lidar_channels_dict": {"m1": 16}, "modality_setting": {"m1": {}, "m3": {}}}  # fmt: skip
     hypes = {"heter": heter, "fusion": {"core_method": "intermediateheter"}, "parity": parity, "comm_range": 70}
     changes = in_order_keys(hypes, Entrance(2))
-    assert changes["heter"]["lidar_channels_dict"] == beams
+    assert (changes["heter"]["mapping_dict"], changes["heter"]["lidar_channels_dict"]) == (mapping, beams)
     assert changes["heter"]["assignment_path"] == "x/opv2v_4modality_in_order.json"
-    assert changes["heter"]["mapping_dict"]["m3"] == "m3" and changes["heter"]["ego_modality"] == "m1"
+    assert changes["heter"]["ego_modality"] == "m1"
     assert (changes["fusion"]["core_method"], changes["use_cav"]) == ("intermediateheterinfer", 2)
     assert changes["comm_range"] == 180
     assert heter["ego_modality"] == "m1&m3"  # the configuration itself stays
+    assert in_order_keys(hypes, Entrance(4, {"m1": 32}))["heter"]["lidar_channels_dict"] == {"m1": 32}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def run_folder(tmp_path_factory) -> Path:
     base = with_range(load_yaml(SHIPPED / "sim" / "intermediate.yaml"), 25.6, 25.6)
     heter = {
         "assignment_path": str(out / "assign.json"),
-        "mapping_dict": {"m1": "m1", "m2": "m1", "m3": "m1", "m4": "m1"},
+        "mapping_dict": {"m1": "m1", "m2": "m2", "m3": "m3", "m4": "m4"},
         "modality_setting": {"m3": base["heter"]["modality_setting"]["m1"]},
         "lidar_channels_dict": {},
     }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_yaml
 from opencood.config.save import digest
 from opencood.config.schema.sections import SECTIONS
-from opencood.experiments.hypes_check import hypes_files
+from opencood.config.tree import lookup
+from opencood.experiments.build import build_model
+from opencood.experiments.hypes_check import describe_model, hypes_files
 
 FILES = [path.relative_to(SHIPPED).as_posix() for path in hypes_files([SHIPPED])]
 
@@ -32,6 +37,39 @@ def test_it_means_what_the_published_file_means(corpus: Path, name: str) -> None
     if not published.is_file():
         pytest.skip("not among the published files here")
     assert digest(load_yaml(SHIPPED / name)) == digest(load_yaml(published))
+
+
+def twin(corpus: Path, name: str) -> Path | None:
+    """The published file of this name: HEAL's, else that of a fork whose meaning it shares."""
+    files = (corpus / "hypes" / repository / name for repository in ("HEAL", "CodeAlign", "GenComm"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def common_meaning(hypes: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what forks write otherwise: where the tables of modalities lie, and groups."""
+    heter = {key: value for key, value in hypes["heter"].items() if key != "heter_group"}
+    path = heter.get("assignment_path")
+    return {**hypes, "heter": {**heter, "assignment_path": None if path is None else Path(path).name}}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/HEAL/" in name and not name.startswith("sim/")])
+def test_stages_of_heal_mean_and_build_what_the_published_ones_do(corpus: Path, name: str) -> None:
+    published = twin(corpus, name)
+    if published is None:
+        pytest.skip("not among the published files here")
+    ours, theirs = load_yaml(SHIPPED / name), load_yaml(published)
+    assert digest(common_meaning(ours)) == digest(common_meaning(theirs))
+    key = published.relative_to(corpus / "hypes").as_posix()
+    for path, value in json.loads((corpus / "derived.json").read_text())[key].items():
+        assert lookup(ours, path) == value
+    status = json.loads((corpus / "build_status.json").read_text())[key]
+    with torch.device("meta"):
+        built = describe_model(
+            ours["model"]["core_method"], build_model(ours.replaced({**ours, "flavor": theirs["flavor"]}))
+        )
+    assert (built.parameters, built.entries, built.sha1) == tuple(
+        status[field] for field in ("params", "state_dict_entries", "sha1")
+    )
 
 
 @pytest.mark.parametrize("name", ["early", "late", "intermediate"])
