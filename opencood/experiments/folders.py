@@ -39,24 +39,23 @@ def checkpoints_of(folders: Iterable[Path]) -> list[tuple[Path, int]]:
 def nearest_run(wanted: Path) -> Path | None:
     """The folder with a checkpoint whose path is most like the wanted one, or None.
 
-    It is looked for below the nearest existing folder above the wanted one, then one level higher, and so on, so that
-    ``stage2/m1`` is found as ``stage1/m1``.
+    It is looked for below the nearest existing folder above the wanted one, then one level higher, and so on: first
+    under the same name, so that ``stage2/m1`` is found as ``stage1/m1``, then under a name that is alike.
     """
     home = next((parent for parent in (wanted, *wanted.parents) if parent.is_dir()), None)
     if home is None:
         return None
-    for place in (home, *home.parents)[: LEVELS_UP + 1]:
-        runs = [folder for folder in _runs_below(place) if folder != wanted]
-        best = max(runs, key=lambda run: _likeness(run, wanted), default=None)
-        if best is not None and _likeness(best, wanted) >= LEAST_LIKENESS:
-            return best
+    places = (home, *home.parents)[: LEVELS_UP + 1]
+    for least in (1.0, LEAST_LIKENESS):
+        for place in places:
+            runs = [run for run in _runs_below(place) if run != wanted and _alike(run.name, wanted.name) >= least]
+            if runs:
+                return max(runs, key=lambda run: (_alike(run.name, wanted.name), _alike(str(run), str(wanted))))
     return None
 
 
-def _likeness(run: Path, wanted: Path) -> float:
-    """How alike two paths are; the last name decides, the whole path where last names are equally like."""
-    last = SequenceMatcher(None, run.name, wanted.name).ratio()
-    return last + 1e-3 * SequenceMatcher(None, str(run), str(wanted)).ratio()
+def _alike(first: str, second: str) -> float:
+    return SequenceMatcher(None, first, second).ratio()
 
 
 def _runs_below(place: Path) -> Iterator[Path]:

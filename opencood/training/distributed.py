@@ -88,13 +88,15 @@ def join_world(
         environment: the process environment by default.
 
     Raises:
-        ConfigError: CUDA is asked for but not there, or the launcher's variables are incomplete.
+        ConfigError: CUDA is asked for but not there, there are fewer GPUs than processes, or the launcher's variables
+            are incomplete.
     """
     rank, size, local = _place(os.environ if environment is None else environment)
     chosen = choose_device(device, local)
     if size == 1:
         return World(device=chosen)
     if chosen.type == "cuda":
+        _refuse_shared_gpus(int((os.environ if environment is None else environment).get("LOCAL_WORLD_SIZE", "1")))
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=size, timeout=timeout)
@@ -120,6 +122,16 @@ def choose_device(wanted: str | None = None, local_rank: int = 0) -> torch.devic
     if not available:
         raise ConfigError(f"--device {wanted}: no CUDA device is available here. Use --device cpu.")
     return device if device.index is not None else torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def _refuse_shared_gpus(processes: int) -> None:
+    """NCCL cannot give one GPU to two processes, and says so in a way that nobody understands."""
+    gpus = torch.cuda.device_count()
+    if processes > gpus:
+        raise ConfigError(
+            f"{processes} processes on this machine, but {gpus} GPU(s) that CUDA_VISIBLE_DEVICES shows and that exist. "
+            f"Use --nproc_per_node={gpus}, or --device cpu."
+        )
 
 
 def _place(environment: Mapping[str, str]) -> tuple[int, int, int]:

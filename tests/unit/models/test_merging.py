@@ -7,6 +7,7 @@ import torch
 
 from opencood.errors import CheckpointError
 from opencood.experiments import checkpoint_view as view
+from opencood.experiments.folders import nearest_run
 from opencood.experiments.merging import add_head_suffix, merge_runs, remove_m4_trunk, rename_to_new_version
 from opencood.models.checkpoint_tools import parts_only, without_parts
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
@@ -54,6 +55,14 @@ def test_every_folder_that_is_wrong_is_named_with_the_nearest_and_nothing_is_wri
     assert f"{tmp_path}/stage2/m1: there is no such folder. Did you mean '{base}'?" in text
     assert f"{tmp_path}/empty: holds no checkpoint" in text and "Nothing was written" in text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("stage2/m1", "stage1/m1"), ("stage1/m3", "stage2/m3"), ("stage2/m33", "stage2/m3"), ("x", None), ("m1", "stage1/m1")],
+)
+def test_the_nearest_run_has_the_same_name_before_it_has_a_name_that_is_alike(stages, tmp_path, wanted, found):
+    assert nearest_run(tmp_path / wanted) == (tmp_path / found if found else None)
 
 
 def test_several_best_files_give_the_newest_with_a_warning(stages, tmp_path):
