@@ -155,9 +155,9 @@ class Task:
         return {"report": [line.replace(str(partial), str(self.folder)) for line in merged.lines()]}
 
     def _infer(self, inputs: Inputs) -> dict[str, Any]:
-        options = dict(self.stage.spec.get("options", {}))
+        options: dict[str, Any] = {"save_vis_interval": 0, **self.stage.spec.get("options", {})}
         _known_options(options, InferenceOptions, DECIDED, self.stage.name)
-        plain = InferenceOptions(model_dir=self.runs()[0], **({"save_vis_interval": 0} | options))
+        plain = InferenceOptions(model_dir=self.runs()[0], **options)
         shutil.rmtree(self.folder, ignore_errors=True)
         facts = {}
         for label, report in self._evaluations(plain):

@@ -102,7 +102,7 @@ def _caps(read: Mapping[str, Any]) -> dict[str, int]:
     Raises:
         ConfigError: a variable is not a whole number of at least 1.
     """
-    capped = {}
+    capped: dict[str, int] = {}
     for variable, keys in CAPS.items():
         text = os.environ.get(variable)
         if not text:

@@ -59,8 +59,8 @@ def test_heal_runs_from_nothing_to_the_table(finished):
 @pytest.mark.slow
 def test_what_is_frozen_in_stage_2_did_not_move_by_a_bit(finished):
     folder = finished[0] / "out" / "seed0"
-    base, start = (read_state_dict(file) for file in (find_checkpoint(folder / "base")[0], folder / "m3/net_epoch0.pth"))
-    aligned, final = (read_state_dict(find_checkpoint(folder / name)[0]) for name in ("m3", "final"))
+    base, aligned, final = (read_state_dict(find_checkpoint(folder / name)[0]) for name in ("base", "m3", "final"))
+    start = read_state_dict(folder / "m3" / "net_epoch0.pth")
     still = [key for key in aligned if key.startswith(STILL)]
     assert {key.partition(".")[0] for key in still} == set(STILL)
     assert any(key.endswith("running_mean") for key in still) and any(key.endswith("_tracked") for key in still)
