@@ -107,7 +107,7 @@ class Task:
 
     def _data_keys(self) -> dict[str, str]:
         folder = self.data()
-        return {} if folder is None else {key: str((folder / split).resolve()) for key, split in SPLITS.items()}
+        return {} if folder is None else {key: str(folder / split) for key, split in SPLITS.items()}
 
     # --- what it makes ------------------------------------------------------------------------------------------------
 

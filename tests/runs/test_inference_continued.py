@@ -6,10 +6,10 @@ import torch
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_yaml
 from opencood.errors import CheckpointError
-from opencood.experiments.continued import START, prepare_continued_run
+from opencood.experiments.continued import START, prepare_continued_run, prepare_run
 from opencood.experiments.demo import DETECTORS, RENAMES
 from opencood.models.build import build_model
-from opencood.models.checkpoints import find_checkpoint, load_checkpoint
+from opencood.models.checkpoints import find_checkpoint, load_checkpoint, read_state_dict
 
 
 @pytest.mark.parametrize("detector", DETECTORS[1:])
@@ -35,3 +35,18 @@ def test_nothing_to_start_from(tmp_path):
     (tmp_path / "late").mkdir()
     with pytest.raises(CheckpointError, match="train it first"):
         prepare_continued_run(tmp_path / "early", load_yaml(SHIPPED / "sim" / "early.yaml"), tmp_path / "late", {})
+
+
+def test_weights_of_several_runs_are_merged_cut_to_parts_and_renamed(tmp_path):
+    first, second, folder = tmp_path / "m2.pth", tmp_path / "base.pth", tmp_path / "run"
+    torch.save({"encoder_m2.w": torch.ones(1), "cls_head_m2.w": torch.ones(1), "head.w": torch.ones(1)}, first)
+    torch.save({"encoder_m1.w": torch.zeros(1), "head.w": torch.zeros(1)}, second)
+    hypes = load_yaml(SHIPPED / "sim" / "late.yaml")
+    prepare_run(folder, hypes, "a", [first, second], {"encoder_m2.*": "encoder_m3.*"}, ["encoder_m2", "head"])
+    state = read_state_dict(folder / START)
+    assert {key: float(value) for key, value in state.items()} == {"encoder_m3.w": 1, "head.w": 0}
+    (folder / "last.ckpt").write_text("progress")
+    prepare_run(folder, hypes, "a")
+    assert (folder / "last.ckpt").exists()
+    prepare_run(folder, hypes, "b")
+    assert not (folder / "last.ckpt").exists() and not (folder / START).exists()

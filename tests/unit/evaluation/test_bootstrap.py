@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from opencood.errors import DataError
 from opencood.evaluation.average_precision import average_precision
-from opencood.evaluation.bootstrap import ap_interval, difference_interval, frame_weights, weighted_ap
+from opencood.evaluation.bootstrap import ap_interval, difference_interval, frame_weights, seeds_interval, weighted_ap
 from opencood.evaluation.matching import FrameMatch
 
 
@@ -59,3 +59,18 @@ def test_no_frame_no_interval():
 def test_no_detection_gives_zero():
     empty = FrameMatch(scores=np.zeros(0), true_positive={0.5: np.zeros(0, bool)}, gt_count=3, order=np.zeros(0, int))
     assert weighted_ap([empty], 0.5, np.ones((1, 1))).tolist() == [0.0]
+
+
+def test_one_training_has_the_interval_over_frames():
+    values = np.random.default_rng(1).random((1, 501))
+    found = seeds_interval(values, np.random.default_rng(2))
+    assert found.value == values[0, 0]
+    assert (found.lower, found.upper) == tuple(np.quantile(values[0, 1:], [0.025, 0.975]))
+
+
+def test_trainings_that_differ_widen_the_interval():
+    frames = 0.5 + 0.01 * np.random.default_rng(1).standard_normal((3, 2001))
+    apart = frames + np.array([[-0.1], [0.0], [0.1]])
+    alike, different = (seeds_interval(values, np.random.default_rng(2)) for values in (frames, apart))
+    assert different.value == pytest.approx(apart[:, 0].mean())
+    assert different.upper - different.lower > 4 * (alike.upper - alike.lower)
