@@ -65,7 +65,7 @@ def test_one_training_has_the_interval_over_frames():
     values = np.random.default_rng(1).random((1, 501))
     found = seeds_interval(values, np.random.default_rng(2))
     assert found.value == values[0, 0]
-    assert (found.lower, found.upper) == tuple(np.quantile(values[0, 1:], [0.025, 0.975]))
+    assert (found.lower, found.upper) == pytest.approx(tuple(np.quantile(values[0, 1:], [0.025, 0.975])))
 
 
 def test_trainings_that_differ_widen_the_interval():
