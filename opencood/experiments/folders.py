@@ -32,7 +32,7 @@ def checkpoints_of(folders: Iterable[Path]) -> list[tuple[Path, int]]:
         near = nearest_run(folder)
         problems.append(f"{folder}: {what}." + (f" Did you mean '{near}'?" if near else ""))
     if problems:
-        raise CheckpointError(f"{' '.join(problems)} Nothing was written.")
+        raise CheckpointError(" ".join(problems))
     return found
 
 

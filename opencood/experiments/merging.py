@@ -78,7 +78,10 @@ def merge_runs(folders: Sequence[Path], out: Path, config: Path | None = None) -
         ConfigError: there is no such ``config``.
         StorageError: the result cannot be written.
     """
-    found = checkpoints_of(folders)
+    try:
+        found = checkpoints_of(folders)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Nothing was written.") from error
     if config is not None and not config.is_file():
         raise ConfigError(f"--config: there is no file '{config}'.")
     states = [read_state_dict(file) for file, _ in found]

@@ -192,10 +192,11 @@ class Task:
             return f"{tool}/train.py -y None --model_dir {self.folder}" + (f" # starts with {runs}" if runs else "")
         if self.stage.kind == "merge":
             return f"{tool}/heal_tools.py merge_final {runs} {self.folder}"
+        options = f" # {self.stage.spec['options']}" if "options" in self.stage.spec else ""
         if "in_order" not in self.stage.spec:
-            return f"{tool}/inference.py --model_dir {runs}"
+            return f"{tool}/inference.py --model_dir {runs}{options}"
         numbers = ",".join(map(str, self.stage.spec["in_order"]))
-        return f"{tool}/inference_heter_in_order.py --model_dir {runs} --use_cav [{numbers}]"
+        return f"{tool}/inference_heter_in_order.py --model_dir {runs} --use_cav [{numbers}]{options}"
 
 
 def tasks_of(recipe: Recipe) -> list[Task]:

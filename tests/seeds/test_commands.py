@@ -75,7 +75,7 @@ BLOCKS = transcript("heal.txt")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "sim"
-    simulate(SimulationOptions(out=folder, preset="mini", seed=5))
+    simulate(SimulationOptions(out=folder, preset="mini", scenarios=(1, 1, 1), seed=5))
     return folder
 
 
