@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from opencood.batch import to_device
 from opencood.config.loader import Hypes, load_yaml
 from opencood.errors import OpencoodError
 from opencood.experiments.build import build_dataset, build_loss, build_model
-from opencood.experiments.devices import choose_device, to_device
+from opencood.experiments.devices import choose_device
 from opencood.experiments.recipe_stages import Task
 from opencood.training.settings import settings_from
 
