@@ -26,6 +26,7 @@ from opencood.experiments.protocol import file_digest
 from opencood.experiments.recipe import Recipe, Stage
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
 from opencood.experiments.training import TrainingOptions, run_training
+from opencood.training.settings import CAPS
 
 SPLITS = {"root_dir": "train", "validate_dir": "validate", "test_dir": "test"}
 # Options of an inference that the recipe itself decides.
@@ -98,6 +99,9 @@ class Task:
         if self.stage.kind in ("train", "merge"):
             hypes = self.hypes()
             found |= {"hypes": digest(hypes), "data": _data_digest(hypes)}
+        limits = {name: os.environ[name] for name in CAPS if os.environ.get(name)}
+        if self.stage.kind == "train" and limits:
+            found["limits of the environment"] = _digest(limits)
         for need, (file, _) in zip(self.stage.needs, checkpoints_of(self.runs()), strict=True):
             found[f"weights of {need}"] = file_digest(file)
         if self.stage.kind == "infer":

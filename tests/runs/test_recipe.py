@@ -74,7 +74,7 @@ def test_what_is_frozen_in_stage_2_did_not_move_by_a_bit(finished):
 
 
 @pytest.mark.slow
-def test_again_only_what_changed_runs(finished, capsys):
+def test_again_only_what_changed_runs(finished, capsys, monkeypatch):
     tmp_path, first = finished
     out = tmp_path / "out"
     runner = Runner(read_recipe(heal(tmp_path)))
@@ -93,6 +93,9 @@ def test_again_only_what_changed_runs(finished, capsys):
     assert "estimate: m3, seed 0: as before" in text
     assert (out / STATE).read_text() == before
 
+    monkeypatch.setenv("OPENCOOD_MAX_EPOCHS", "1")
+    assert "limits of the environment" in str(Runner(read_recipe(heal(tmp_path))).plan()["base, seed 0"])
+    monkeypatch.delenv("OPENCOOD_MAX_EPOCHS")
     checkpoint = find_checkpoint(out / "seed0" / "base")[0]
     weights = checkpoint.read_bytes()
     checkpoint.write_bytes(weights[:-1] + b"x")

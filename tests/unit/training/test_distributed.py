@@ -192,3 +192,11 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="--device cpu"):
         join_world("cuda", environment={})
+
+
+def test_more_processes_than_gpus_are_refused_with_the_number_that_works(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    environment = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    with pytest.raises(ConfigError, match="2 processes.*1 GPU.*--nproc_per_node=1"):
+        join_world(environment=environment)

@@ -161,3 +161,13 @@ def test_published_line_with_further_terms():
         "[epoch 3][7/20]_single || Loss: 3.7500 || Conf Loss: 1.0000 || Loc Loss: 2.0000 || Dir Loss: 0.0000 || "
         "IoU Loss: 0.0000 || Depth Loss: 0.5000 || odd Loss: 0.2500"
     )
+
+
+def test_the_environment_caps_a_training(monkeypatch):
+    monkeypatch.setenv("OPENCOOD_MAX_EPOCHS", "1")
+    monkeypatch.setenv("OPENCOOD_MAX_BATCHES", "5")
+    capped = settings_from({"train_params": {**REQUIRED, "max_train_batches": 3}, "parity": "fixed"})
+    assert (capped.epochs, capped.max_train_batches, capped.max_val_batches) == (1, 3, 5)
+    monkeypatch.setenv("OPENCOOD_MAX_EPOCHS", "none")
+    with pytest.raises(ConfigError, match="OPENCOOD_MAX_EPOCHS=none: expected a whole number"):
+        settings_from({"train_params": REQUIRED, "parity": "fixed"})
