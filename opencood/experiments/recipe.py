@@ -28,8 +28,8 @@ import yaml
 
 from opencood.config.flavor import SHIPPED
 from opencood.errors import ConfigError, nearest
+from opencood.experiments.run_places import LOGS
 
-LOGS = Path("opencood/logs")
 TOP = ("name", "out", "seeds", "data", "set", "stages", "compare")
 # Kind of stage -> the keys it may have besides its own.
 KINDS: dict[str, tuple[str, ...]] = {

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from opencood.config.loader import CONFIG_NAME, Hypes, config_of_run, load_yaml
+from opencood.config.loader import CONFIG_NAME, Hypes, load_yaml
 from opencood.config.perturb import with_perturbations
-from opencood.config.save import digest, save_config
+from opencood.config.save import save_config
 from opencood.config.splits import split_paths
 from opencood.data.build import seed_of
 from opencood.errors import ConfigError, OpencoodError, StorageError
@@ -22,11 +21,12 @@ from opencood.experiments.build import build_dataset, build_loss, build_model
 from opencood.experiments.distillation import build_teacher, require_teacher
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.protocol import code_version
+from opencood.experiments.run_places import choose_run_folder
 from opencood.experiments.sanity import check_start
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 from opencood.models.compiling import compile_dense
 from opencood.models.diagnostics import first_nonfinite_module
-from opencood.training.checkpoints import LAST, read_last, write_atomically
+from opencood.training.checkpoints import LAST, write_atomically
 from opencood.training.distributed import World, join_world
 from opencood.training.loop import Trainer
 from opencood.training.optimizers import build_optimizer
@@ -36,7 +36,6 @@ from opencood.training.settings import PRECISIONS, Settings, settings_from
 
 log = logging.getLogger(__name__)
 
-LOGS = Path("opencood/logs")
 VERSION_FILE = "code_version.txt"
 
 
@@ -93,7 +92,7 @@ def run_training(
     method = choose_method(options.fusion_method, hypes) if options.evaluate else None
     world = join_world(None if options.device == "auto" else options.device, options.dist_url)
     try:
-        run_dir = _agree(world, lambda: _run_folder(hypes, model_dir, options))
+        run_dir = _agree(world, lambda: choose_run_folder(hypes, model_dir, options.run_dir))
         _train(hypes, run_dir, world, options)
         world.gather(None)  # nobody leaves while another still talks
     finally:
@@ -215,50 +214,6 @@ def _agree(world: World, choose: Any) -> Path:
     if isinstance(chosen, Exception):
         raise chosen
     return chosen
-
-
-def _run_folder(hypes: Hypes, model_dir: str | Path | None, options: TrainingOptions) -> Path:
-    if model_dir:
-        return config_of_run(model_dir).parent
-    if options.run_dir is None:
-        return _new_folder(str(hypes.get("name", "run")))
-    folder = _made(Path(options.run_dir))
-    if not _is_unfinished(folder, hypes):
-        _clear(folder)
-    return folder
-
-
-def _new_folder(name: str) -> Path:
-    stamp = datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
-    for number in range(1, 100):
-        folder = LOGS / (f"{name}_{stamp}" if number == 1 else f"{name}_{stamp}_{number}")
-        if not folder.exists():
-            return _made(folder)
-    raise StorageError(f"{LOGS}: a hundred runs named '{name}' began in this second.")
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made ({error.strerror}). Choose another place.") from error
-    return folder
-
-
-def _is_unfinished(folder: Path, hypes: Hypes) -> bool:
-    """Whether the folder holds a run of this very configuration that has not reached its last epoch."""
-    state = read_last(folder)
-    if state is None or not (folder / CONFIG_NAME).is_file():
-        return False
-    same = digest(load_yaml(None, model_dir=folder)) == digest(hypes)
-    return same and state["progress"]["epoch"] < settings_from(hypes).epochs
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run of ours left in a folder that is trained anew."""
-    for pattern in (CONFIG_NAME, LAST, "net_epoch*.pth", "events.out.tfevents.*", "training.jsonl", "log.log"):
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions) -> None:

@@ -9,7 +9,7 @@ if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
 from opencood.tools._cli import Parser, run
-from opencood.tools.inference import common_parser
+from opencood.tools.inference import common_parser, parse
 
 
 def parser() -> Parser:
@@ -26,7 +26,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print the report of each number of agents."""
-    arguments = vars(parser().parse_args(argv))
+    arguments = parse(parser(), argv)
     from opencood.experiments.in_order import parse_use_cav, run_in_order
     from opencood.experiments.session import InferenceOptions
 
