@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from opencood.batch import to_device
 from opencood.config.loader import Hypes, load_yaml
+from opencood.config.splits import split_paths
 from opencood.errors import OpencoodError
 from opencood.experiments.build import build_dataset, build_loss, build_model
 from opencood.experiments.devices import choose_device
@@ -80,7 +81,7 @@ def _training(task: Task) -> Workload:
     hypes = task.hypes()
     settings = settings_from(hypes)
     epochs = f"{settings.epochs} epochs of batches of {settings.batch_size}"
-    if not os.path.exists(str(hypes.get("root_dir"))):
+    if not _is_there(hypes, "root_dir"):
         return Workload(epochs, None)
     dataset = build_dataset(hypes, train=True)
     batches = min(len(dataset) // settings.batch_size, settings.max_train_batches or len(dataset))
@@ -95,14 +96,17 @@ def _testing(task: Task) -> Workload:
     if not run.is_dir():
         return Workload("testing", None)
     hypes = load_yaml(None, model_dir=run)
-    split = hypes.get("test_dir")
-    if not split or not os.path.exists(str(split)):
+    if not _is_there(hypes, "test_dir"):
         return Workload("testing", None)
     options = task.stage.spec.get("options", {})
-    dataset = build_dataset(hypes.replaced({**hypes, "validate_dir": split}), train=False)
+    dataset = build_dataset(hypes.replaced({**hypes, "validate_dir": hypes["test_dir"]}), train=False)
     frames = min(len(dataset), options.get("limit") or len(dataset)) * len(task.stage.spec.get("in_order", [1]))
     seconds = _seconds_of_step(hypes, dataset, choose_device(options.get("device", "auto")), training=False)
     return Workload(f"{frames} frames", frames * seconds)
+
+
+def _is_there(hypes: Hypes, key: str) -> bool:
+    return bool(hypes.get(key)) and all(Path(path).exists() for path in split_paths(hypes[key]))
 
 
 def _seconds_of_step(hypes: Hypes, dataset: Any, device: torch.device, training: bool) -> float:

@@ -15,6 +15,8 @@ from opencood.config.inheritance import EVERYWHERE
 from opencood.config.loader import Hypes, load_file, load_yaml, reparse
 from opencood.config.overrides import update_dict
 from opencood.config.save import digest, save_config
+from opencood.config.splits import split_paths
+from opencood.config.tree import overlaid
 from opencood.errors import ConfigError, nearest
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.continued import prepare_run
@@ -75,9 +77,7 @@ class Task:
         content: dict[str, Any] = {**hypes, **self._data_keys(), "seed": self.seed}
         for changes in (self.recipe.changes, spec.get("set", {})):
             everywhere = changes.get(EVERYWHERE, {})
-            content = update_dict(
-                _laid_over(content, {k: v for k, v in changes.items() if k != EVERYWHERE}), everywhere
-            )
+            content = update_dict(overlaid(content, {k: v for k, v in changes.items() if k != EVERYWHERE}), everywhere)
         return reparse(hypes.replaced(content))
 
     def data(self) -> Path | None:
@@ -210,27 +210,20 @@ def tasks_of(recipe: Recipe) -> list[Task]:
     return common + own
 
 
-def _laid_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = _laid_over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def _data_digest(hypes: Mapping[str, Any]) -> str:
-    """Fingerprint of the data folders: of a simulation's manifest, else of the names and sizes of what is there."""
-    found = {}
-    for key in SPLITS:
-        root = Path(str(hypes.get(key)))
-        manifest = root.parent / MANIFEST
-        if manifest.is_file():
-            found[key] = f"{root} {file_digest(manifest)}"
-        elif root.is_file():
-            found[key] = f"{root} {file_digest(root)}"
-        else:
-            found[key] = f"{root} {sorted(p.name for p in root.iterdir()) if root.is_dir() else 'missing'}"
-    return _digest(found)
+    """Fingerprint of the data folders: of a simulation's manifest, else of the split file or the names in the folder."""
+    return _digest(
+        {f"{key} {path}": _fingerprint(Path(path)) for key in SPLITS for path in split_paths(hypes.get(key))}
+    )
+
+
+def _fingerprint(root: Path) -> str:
+    manifest = root.parent / MANIFEST
+    if manifest.is_file():
+        return file_digest(manifest)
+    if root.is_file():
+        return file_digest(root)
+    return str(sorted(path.name for path in root.iterdir())) if root.is_dir() else "missing"
 
 
 def _digest(value: Any) -> str:
