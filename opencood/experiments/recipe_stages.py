@@ -211,10 +211,9 @@ def tasks_of(recipe: Recipe) -> list[Task]:
 
 
 def _data_digest(hypes: Mapping[str, Any]) -> str:
-    """Fingerprint of the data folders: of a simulation's manifest, else of the split file or the names in the folder."""
-    return _digest(
-        {f"{key} {path}": _fingerprint(Path(path)) for key in SPLITS for path in split_paths(hypes.get(key))}
-    )
+    """Fingerprint of the splits: a simulation's manifest, else the split file, else the names in the folder."""
+    paths = [(key, path) for key in SPLITS for path in split_paths(hypes.get(key))]
+    return _digest({f"{key} {path}": _fingerprint(Path(path)) for key, path in paths})
 
 
 def _fingerprint(root: Path) -> str:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Pack a data set into a few memory-mapped files with checksums that are read faster than the folder.
 
 Example: ``python opencood/tools/pack_dataset.py dataset/OPV2V dataset/OPV2V_packed --images raw``; then let
