@@ -22,6 +22,8 @@ FILES = sorted(
 def test_steps_once_without_edits(file, clone, monkeypatch):
     monkeypatch.chdir(clone)
     hypes = load_yaml(SHIPPED / file)
+    if "camera" in hypes["input_source"] and hypes["fusion"].get("dataset", "opv2v") != "opv2v":
+        pytest.skip("reads the cameras of a format that is simulated without")
     if "heter" in hypes:
         hypes = with_range(hypes, 25.6, 25.6)  # the same network on a smaller map
     dataset = build_dataset(hypes, train=True)
@@ -30,7 +32,8 @@ def test_steps_once_without_edits(file, clone, monkeypatch):
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     outputs = model(ego)
     total, _ = loss(outputs, ego["label_dict"])
-    if dataset.supervise_single:
+    trained = file.parent.name != "final_infer"  # published there: a loss that knows no agent alone
+    if dataset.supervise_single and trained:
         total = total + loss(outputs, ego["label_dict_single"], "_single")[0]
     total.backward()
     norms = [float(p.grad.norm()) for p in model.parameters() if p.grad is not None]

@@ -96,9 +96,17 @@ class V2XSimReader:
             lidar_pose_clean=self._pose(index, number) if self.settings.pose_only else pose,
             objects=_objects(self._infos[index][f"labels_{number}"]) if self.settings.labels else NOTHING,
             lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), self._read),
-            modality=_MODALITY if self.settings.roster is not None else None,
+            modality=self._modality(number),
             delay=index - late,
         )
+
+    def _modality(self, number: int) -> str | None:
+        """Published: every agent is m1. Ours: the names of ``heter.mapping_dict`` in turn, mapped, as tables do it."""
+        roster = self.settings.roster
+        if roster is None or self.settings.published or not roster.mapping:
+            return _MODALITY if roster is not None else None
+        names = sorted(roster.mapping)
+        return roster.mapped(names[(number - 1) % len(names)])
 
     def _pose(self, index: int, number: int) -> NDArray[np.float64]:
         key = f"lidar_pose_{number}"

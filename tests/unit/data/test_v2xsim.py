@@ -122,6 +122,16 @@ def test_training_shuffles_the_agents_of_every_frame(write: Callable[..., Path],
     assert [[agent.id for agent in dataset.frame(index).agents] for index in range(20)] != orders
 
 
+@pytest.mark.parametrize(("parity", "modalities"), [("published", ["m1"] * 3), ("fixed", ["m1", "m3", "m1"])])
+def test_modalities_are_those_of_the_mapping_in_turn_unless_published(
+    write: Callable[..., Path], v2xsim: Hypes, parity: str, modalities: list[str]
+) -> None:
+    content = v2xsim(write([info("")]), "intermediateheter", parity=parity)
+    content["heter"]["mapping_dict"] = {"m1": "m1", "m2": "m3"}
+    frame = build_dataset(content, train=False).frame(0)
+    assert [agent.modality for agent in frame.agents] == modalities
+
+
 def test_boxes_may_stick_out_of_the_range_by_a_metre_of_height(write: Callable[..., Path], v2xsim: Hypes) -> None:
     low, lower, higher = ([12.0, 24.0, z, 4.5, 1.9, 1.0] for z in (-1.5, -2.0, 3.0))
     for train in (True, False):
