@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from opencood.batch import Deferred
 from opencood.data.draws import Draws
 
 Entry = Mapping[str, Any]
@@ -24,7 +25,7 @@ def joined(entries: Iterable[Entry], key: str) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([entry[key] for entry in entries]))
 
 
-def labels(entries: Sequence[Entry], postprocessor: Any) -> dict[str, torch.Tensor]:
+def labels(entries: Sequence[Entry], postprocessor: Any) -> dict[str, Any] | Deferred:
     """``targets``, ``pos_equal_one``, ``neg_equal_one`` and ``more_labels`` of several entries.
 
     Empty where there is no ground truth.
@@ -32,10 +33,8 @@ def labels(entries: Sequence[Entry], postprocessor: Any) -> dict[str, torch.Tens
     if not all("label_dict" in entry for entry in entries):
         return {}
     more = [entry.get("more_labels", {}) for entry in entries]
-    return {
-        **postprocessor.collate_batch([entry["label_dict"] for entry in entries]),
-        **{key: stacked(more, key) for key in more[0]},
-    }
+    joined = postprocessor.collate_batch([entry["label_dict"] for entry in entries])
+    return joined | {key: stacked(more, key) for key in more[0]}
 
 
 def boxes(entries: Sequence[Entry], suffix: str = "") -> dict[str, torch.Tensor]:

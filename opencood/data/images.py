@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -149,12 +150,35 @@ def camera_inputs(
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def image_planes(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return (n, k, C, H, W) float32 of n times (k, H, W, C) uint8: colours ``normalised``, a fourth channel as it is.
+@dataclass(frozen=True)
+class PendingPictures:
+    """``imgs`` of a batch as bytes.
 
-    Bytes stay bytes until here, where they are written once to their place in the batch.
+    Attributes:
+        pictures: (n, k, H, W, C) uint8, C = 3 colours or 4 with depth.
     """
-    count, (cameras, height, width, channels) = len(pictures), pictures[0].shape
+
+    pictures: torch.Tensor
+    names: ClassVar[tuple[str, ...]] = ("imgs",)
+
+    def make(self, device: torch.device | str) -> dict[str, torch.Tensor]:
+        """``imgs`` (n, k, C, H, W) float32: colours ``normalised``, a fourth channel as it is."""
+        if torch.device(device).type == "cpu":
+            return {"imgs": torch.from_numpy(image_planes(self.pictures.numpy()))}
+        return {"imgs": looked_up(self.pictures.to(device))}
+
+
+def looked_up(pictures: torch.Tensor) -> torch.Tensor:
+    """``image_planes`` on the device of the pictures (n, k, H, W, C)."""
+    planes = pictures.movedim(-1, 2)
+    table = torch.from_numpy(_VALUE_OF_BYTE).to(pictures.device)
+    channel = torch.arange(planes.shape[2], device=pictures.device)[:, None, None]
+    return table[channel, planes.int()]
+
+
+def image_planes(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (n, k, C, H, W) float32 of (n, k, H, W, C) bytes, each written once to its place in the batch."""
+    count, cameras, height, width, channels = pictures.shape
     planes = np.empty((count, cameras, channels, height, width), np.float32)
     for target, picture in zip(planes, pictures, strict=True):
         _write_planes(picture, _VALUE_OF_BYTE, target)

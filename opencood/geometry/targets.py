@@ -6,8 +6,10 @@ import math
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from opencood.errors import ConfigError
@@ -98,28 +100,50 @@ class AnchorLabels(Mapping[str, NDArray[np.float64]]):
         return 3
 
     def __getitem__(self, key: str) -> NDArray[np.float64]:
-        return stack_labels([self])[key][0]
+        return PendingLabels.of([self]).make("cpu")[key][0].numpy()
 
 
-def stack_labels(labels: Sequence[AnchorLabels]) -> dict[str, NDArray[np.float64]]:
-    """Return the dense labels of several scenes along a new first axis."""
-    shape = len(labels), *labels[0].negative.shape
-    positive, targets = np.zeros(shape), _sparse_zeros((*shape, 7))
-    negative = np.empty(shape)
-    for scene, label in enumerate(labels):
-        negative[scene] = label.negative
-        positive[scene].reshape(-1)[label.positive] = 1
-        targets[scene].reshape(-1, 7)[label.positive] = label.codes
-    return {
-        "pos_equal_one": positive,
-        "neg_equal_one": negative,
-        "targets": targets.reshape(*shape[:3], shape[3] * 7),
-    }
+@dataclass(frozen=True, eq=False)
+class PendingLabels:
+    """The labels of B scenes before they are written out.
+
+    Attributes:
+        negative: (B, H, W, K) bool.
+        positive: (n,) flat indices of positive anchors over all scenes.
+        codes: (n, 7) float64, their targets.
+    """
+
+    negative: torch.Tensor
+    positive: torch.Tensor
+    codes: torch.Tensor
+    names: ClassVar[tuple[str, ...]] = ("pos_equal_one", "neg_equal_one", "targets")
+
+    @classmethod
+    def of(cls, labels: Sequence[AnchorLabels]) -> PendingLabels:
+        """Those of several scenes."""
+        starts = np.arange(len(labels)) * labels[0].negative.size
+        positive = [label.positive + start for label, start in zip(labels, starts, strict=True)]
+        return cls(
+            torch.from_numpy(np.stack([label.negative for label in labels])),
+            torch.from_numpy(np.concatenate(positive)),
+            torch.from_numpy(np.concatenate([label.codes for label in labels])),
+        )
+
+    def make(self, device: torch.device | str) -> dict[str, torch.Tensor]:
+        """``pos_equal_one``, ``neg_equal_one`` (B, H, W, K) and ``targets`` (B, H, W, 7 K), float64."""
+        negative, where, codes = (values.to(device) for values in (self.negative, self.positive, self.codes))
+        positive, targets = _zeros(negative.shape, device), _zeros((*negative.shape, 7), device)
+        positive.view(-1)[where] = 1
+        targets.view(-1, 7)[where] = codes
+        return {"pos_equal_one": positive, "neg_equal_one": negative.double(), "targets": targets.flatten(3)}
 
 
-def _sparse_zeros(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Zeros whose memory is taken page by page as it is written; for large arrays NumPy asks for pages of 2 MB."""
-    return np.frombuffer(mmap.mmap(-1, 8 * max(math.prod(shape), 1)), np.float64, math.prod(shape)).reshape(shape)
+def _zeros(shape: Sequence[int], device: torch.device | str) -> torch.Tensor:
+    """Zeros in float64; in the host's memory page by page as they are written, where allocators would clear all."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(*shape, dtype=torch.float64, device=device)
+    size = math.prod(shape)
+    return torch.from_numpy(np.frombuffer(mmap.mmap(-1, 8 * max(size, 1)), np.float64, size)).view(*shape)
 
 
 def claim_anchors(

@@ -226,7 +226,7 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
 
 
 def _map_leaves(node: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(node, dict):
+    if isinstance(node, Mapping):
         return {key: _map_leaves(value, change) for key, value in node.items()}
     if isinstance(node, list):
         return [_map_leaves(value, change) for value in node]

@@ -8,7 +8,6 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import torch
 
 from opencood.data import collate
 from opencood.data.draws import Draws
@@ -55,7 +54,7 @@ class Adapter(Intermediate):
                 batch[f"label_dict_{name}"] = self._targets(own, name)
         for name in self.rasters:
             key = PurePath(name).stem
-            batch["label_dict"][key] = collate.stacked(entries, key)
+            batch["label_dict"] |= {key: collate.stacked(entries, key)}
         if not self.settings.train:
             batch["anchor_box_dict"] = {name: anchors_of(one) for name, one in self.modalities.items()}
         origins = [name for entry in entries for name in entry.get("origin_modalities", ())]
@@ -63,7 +62,7 @@ class Adapter(Intermediate):
             batch["origin_lidar_modality"] = origins
         return batch
 
-    def _targets(self, entries: Sequence[Entry], modality: str) -> dict[str, torch.Tensor]:
+    def _targets(self, entries: Sequence[Entry], modality: str) -> Mapping[str, Any]:
         return collate.labels(entries, self.modalities[modality].postprocessor) | collate.boxes(entries)
 
     def _complete(self, entry: Entry, scene: Scene, truth: BoxSet) -> None:

@@ -41,6 +41,7 @@ class SampleMaker(ABC):
         self.settings = settings
         self.inputs = inputs
         self.rule = label_rule(settings, self.own_labels)
+        self._anchors = _shared(anchors_of(settings))
 
     @abstractmethod
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
@@ -63,7 +64,7 @@ class SampleMaker(ABC):
 
     def _batch(self, entries: Sequence[Entry], train: bool, draws: Draws) -> dict[str, Any]:
         batch = self.join(entries, draws)
-        batch["anchor_box"] = anchors_of(self.settings)
+        batch["anchor_box"] = self._anchors
         batch["object_ids"] = entries[0]["object_ids"]
         if all("origin_lidar" in entry for entry in entries):
             batch["origin_lidar"] = collate.raw_clouds(entries, draws)
@@ -100,6 +101,13 @@ def anchors_of(settings: SampleSettings) -> torch.Tensor | list[torch.Tensor]:
     """Anchors (H, W, K, 7); of several classes a list of them, in the order of the classes."""
     anchors = torch.from_numpy(settings.postprocessor.anchors())
     return list(anchors) if settings.several_classes else anchors
+
+
+def _shared(anchors: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+    """The same in shared memory: loader processes send where they are instead of a copy with every batch."""
+    if isinstance(anchors, list):
+        return [anchors_of_class.clone().share_memory_() for anchors_of_class in anchors]
+    return anchors.clone().share_memory_()
 
 
 def merge_parts(entries: Sequence[Mapping[str, Any]]) -> list[Any]:

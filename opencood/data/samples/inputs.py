@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from opencood.batch import Deferred
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
-from opencood.data.images import ImageAugmentation, build_image_augmentation, camera_inputs, image_planes
+from opencood.data.images import ImageAugmentation, PendingPictures, build_image_augmentation, camera_inputs
 from opencood.data.samples.sensors import (
     CAMERA,
     LIDAR,
@@ -42,7 +43,7 @@ class SensorInput(Protocol):
     def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Mapping[str, Any]:
         """The input of one agent."""
 
-    def collate(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The inputs of several agents, joined."""
 
 
@@ -77,11 +78,10 @@ class CameraInput:
         """Pictures and camera matrices."""
         return camera_inputs(agent, self.augmentation, depth=self.depth, train=self.train, draws=draws)
 
-    def collate(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Stacked over agents, pictures normalised."""
-        joined = {key: np.stack([part[key] for part in parts]) for key in parts[0] if key != "imgs"}
-        planes = image_planes([part["imgs"] for part in parts])
-        return {"imgs": torch.from_numpy(planes)} | {key: torch.from_numpy(values) for key, values in joined.items()}
+    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Deferred:
+        """Stacked over agents; pictures are normalised when asked for."""
+        joined = {key: torch.from_numpy(np.stack([part[key] for part in parts])) for key in parts[0]}
+        return Deferred(joined, PendingPictures(joined.pop("imgs")))
 
 
 class Inputs:
@@ -158,7 +158,7 @@ class Inputs:
             points = points_in_range(points, self._crop_range)
         return {sensor.key: sensor.encode(agent, points, draws) for sensor in sensors}
 
-    def collate(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    def collate(self, parts: Sequence[Part]) -> dict[str, Mapping[str, Any]]:
         """Join the inputs of all agents of a batch; a key that no agent has is absent."""
         keys = dict.fromkeys(key for part in parts for key in part)
         return {key: self._by_key[key].collate([part[key] for part in parts if key in part]) for key in keys}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from opencood.batch import Deferred
 from opencood.config.flavor import flavor_of
 from opencood.config.tree import given
 from opencood.data import collate
@@ -134,12 +135,11 @@ class Intermediate(SampleMaker):
             batch |= self._teacher_inputs(entries)
         return batch
 
-    def _labels(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        labels: dict[str, Any] = collate.labels(entries, self.settings.postprocessor)
-        if self.foreground:
-            for key in ("gt_boxes", "foreground_map"):  # lists, because samples differ in their number of boxes
-                labels[key] = [torch.from_numpy(entry[key]) for entry in entries]
-        return labels
+    def _labels(self, entries: Sequence[Entry]) -> dict[str, Any] | Deferred:
+        # lists, because samples differ in their number of boxes
+        keys = ("gt_boxes", "foreground_map") if self.foreground else ()
+        lists = {key: [torch.from_numpy(entry[key]) for entry in entries] for key in keys}
+        return collate.labels(entries, self.settings.postprocessor) | lists
 
     def _contribution(self, agent: Agent, scene: Scene, draws: Draws) -> Contribution:
         cloud = in_ego = teacher = None

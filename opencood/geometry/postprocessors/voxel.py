@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from opencood.batch import Deferred
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.anchors import AnchorIndex, anchor_grid
 from opencood.geometry.boxes import (
@@ -26,7 +27,7 @@ from opencood.geometry.postprocessors.candidates import Candidates
 from opencood.geometry.postprocessors.ground_truth import merge_by_id, merge_by_iou
 from opencood.geometry.postprocessors.settings import SINGLE_CLASS_LIMITS, required
 from opencood.geometry.preprocessors.collate import stack
-from opencood.geometry.targets import AnchorLabels, compact_targets, stack_labels
+from opencood.geometry.targets import AnchorLabels, PendingLabels, compact_targets
 
 Outputs = Mapping[str, torch.Tensor]
 Samples = Mapping[Any, Mapping[str, Any]]
@@ -86,12 +87,12 @@ class VoxelPostprocessor:
         return compact_targets(gt_box_center, mask, self._anchor_index, self.order, *thresholds)
 
     @staticmethod
-    def collate_batch(labels: Sequence[Mapping[str, NDArray]]) -> dict[str, torch.Tensor]:
-        """Stack the labels of several scenes along a new first axis."""
+    def collate_batch(labels: Sequence[Mapping[str, NDArray]]) -> dict[str, torch.Tensor] | Deferred:
+        """Stack the labels of several scenes along a new first axis; compact ones are written out when asked for."""
         compact = [label for label in labels if isinstance(label, AnchorLabels)]
         if len(compact) < len(labels):
             return stack([dict(label) for label in labels])
-        return {key: torch.from_numpy(values) for key, values in stack_labels(compact).items()}
+        return Deferred({}, PendingLabels.of(compact))
 
     # Boxes
 

@@ -70,7 +70,7 @@ def test_camera_entries(pictures: Path) -> None:
         forward, [1, 0, 0], atol=1e-6, err_msg="the optical axis of a camera along the LiDAR's x"
     )
     colour = camera_inputs(agent_with(pictures, nothing()), augmentation, depth=False, train=True, draws=Draws.keyed(0))
-    assert image_planes([colour["imgs"]] * 3).shape == (3, 2, 3, 40, 60)
+    assert image_planes(np.stack([colour["imgs"]] * 3)).shape == (3, 2, 3, 40, 60)
 
 
 @settings(deadline=None, max_examples=60)

@@ -62,7 +62,7 @@ def test_a_crop_beside_the_picture_is_black() -> None:
 
 def test_planes_are_normalised_colours_and_metres() -> None:
     pixels = picture(3, 20, 30, 4)
-    planes = image_planes([pixels[None], pixels[None] // 2])
+    planes = image_planes(np.stack([pixels[None], pixels[None] // 2]))
     assert planes.shape == (2, 1, 4, 20, 30) and planes.dtype == np.float32
     assert planes[0, 0, :3].tobytes() == np.ascontiguousarray(normalised(as_image(pixels[:, :, :3]))).tobytes()
     np.testing.assert_array_equal(planes[1, 0, 3], pixels[:, :, 3] // 2)
