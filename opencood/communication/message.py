@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ class Message:
     Attributes:
         tensors: what is sent. Links put agents on the first axis, so a message of one agent has length 1 there.
         kind: what a receiver may expect (``features``, ``points``, ``boxes``, or a link's own word).
+        kept: what the sender keeps for the losses of training. It has no bytes: a decoded message never has any.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     kind: str = "features"
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Message:
         """The same message with its tensors on ``device``."""

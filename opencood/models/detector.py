@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from opencood.communication import Channel, Message
-from opencood.errors import ConfigError, DataError
+from opencood.errors import DataError
 from opencood.models.assembly import Assembly, Backend, run_heads
 from opencood.models.freezing import Freeze
 from opencood.models.links.base import Link
-from opencood.models.scene import SceneFeatures
+from opencood.models.scene import BACKEND, SceneFeatures, at_one_size, in_agent_order
 
 SHARED = "shared"
 # Extra outputs that stages hand to later stages but nobody publishes start with this.
@@ -26,6 +26,7 @@ class Detector(nn.Module):
     Attributes:
         channel: when set, and in eval mode, every message goes through it as bytes: metered, perhaps lost. None by
             default, and without effect in train mode, where no codec work is done.
+        drops: modalities whose agents are left out, besides those that are not built; None: such an agent is an error.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Detector(nn.Module):
         self.assembly = assembly
         self.extent = extent
         self.freeze = Freeze()
+        self.drops: frozenset[str] | None = None
         # The parts are registered under their published names by the builder; these mappings only say who does what.
         self._chains = {m: tuple(chain) for m, chain in chains.items()}
         self._link = (link,)
@@ -85,17 +87,27 @@ class Detector(nn.Module):
     def encode(self, batch: Mapping[str, Any]) -> SceneFeatures:
         """What every agent sees by itself: maps (N, C, H, W) in agent order, each in its agent's own frame."""
         present = {m: batch[key] for m in self._chains if (key := self.assembly.batch_key.format(m=m)) in batch}
+        if self.drops is not None:
+            present = {m: inputs for m, inputs in present.items() if m not in self.drops}
         if not present:
             expected = ", ".join(self.assembly.batch_key.format(m=m) for m in self._chains)
             raise DataError(f"the batch holds none of {expected}; its keys are {', '.join(map(str, batch))}.")
-        names = self._names(batch, present)
-        maps, aux = [], {}
+        listed = self._names(batch, present)
+        keep = [name in present or self.drops is None for name in listed]
+        names = tuple(name for name, kept in zip(listed, keep, strict=True) if kept)
+        maps, aux = {}, {}
         for m, inputs in present.items():
             level, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
-            maps.append(level)
+            maps[m] = level
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
-        level = _in_agent_order(maps, list(present), names)
-        scene = self._scene(batch, level, names or tuple(m for m in present if m != SHARED) * len(level), aux)
+        sizes = {m: (level.shape[-2], level.shape[-1]) for m, level in maps.items()}
+        if self.assembly.mixed_sizes and len(set(sizes.values())) > 1:
+            maps = at_one_size(maps)
+        else:
+            sizes = {}
+        level = in_agent_order(maps, names)
+        names = names or tuple(m for m in present if m != SHARED) * len(level)
+        scene = replace(self._scene(batch, level, names, aux, keep), sizes=sizes)
         return scene.with_maps(level, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
@@ -103,7 +115,7 @@ class Detector(nn.Module):
             return ()
         names = tuple(batch.get("agent_modality_list", ()))
         lost = sorted(set(names) - set(present))
-        if lost:
+        if lost and self.drops is None:
             raise DataError(
                 f"the batch lists agents of {', '.join(lost)}, but holds input for {', '.join(present)} only."
             )
@@ -121,13 +133,16 @@ class Detector(nn.Module):
         return level, aux
 
     def _scene(
-        self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any]
+        self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any], keep: list[bool]
     ) -> SceneFeatures:
         if not self.assembly.collaborates:
             return SceneFeatures((level,), (1,) * len(level), extent=self.extent, modality=names, aux=aux)
         record_len = tuple(int(n) for n in batch["record_len"])
         pairwise = batch["pairwise_t_matrix"]
-        return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
+        if all(keep):
+            return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
+        everybody = SceneFeatures((), record_len, pairwise, self.extent)
+        return replace(everybody.select(keep), maps=(level,), modality=names, aux=aux)
 
     # --- link ------------------------------------------------------------------------------------
 
@@ -171,9 +186,11 @@ class Detector(nn.Module):
     # --- detect ----------------------------------------------------------------------------------
 
     def backend_of(self, scene: SceneFeatures) -> Backend:
-        """The shared backend, or that of the modality of the egos."""
+        """The shared backend, that which the link was asked for, or that of the modality of the egos."""
         if SHARED in self._backends:
             return self._backends[SHARED]
+        if BACKEND in scene.aux:
+            return self._backends[scene.aux[BACKEND]]
         names = sorted({scene.modality[row] for row in scene.egos})
         if len(names) != 1:
             raise DataError(
@@ -187,6 +204,7 @@ class Detector(nn.Module):
     def train(self, mode: bool = True) -> Detector:
         """Set the mode; what is frozen stays frozen."""
         super().train(mode)
+        self.link.train(mode)
         self.freeze.enforce(self, mode)
         return self
 
@@ -199,17 +217,3 @@ def _agents(batch: Mapping[str, Any], names: Sequence[str], modality: str, colla
         return int(sum(batch["record_len"]))
     boxes = batch.get("object_bbx_center")
     return None if boxes is None else len(boxes)
-
-
-def _in_agent_order(maps: list[Tensor], modalities: list[str], names: Sequence[str]) -> Tensor:
-    """Maps of all agents (N, C, H, W), given those of each modality in the order its agents appear."""
-    if len(maps) == 1:
-        return maps[0]
-    shapes = {m: tuple(level.shape[1:]) for m, level in zip(modalities, maps, strict=True)}
-    if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{m} {shape}" for m, shape in shapes.items())
-        raise ConfigError(
-            f"model.args: the maps of the modalities differ in (C, H, W): {told}; align their strides and widths."
-        )
-    rows = [row for m in modalities for row, name in enumerate(names) if name == m]
-    return torch.cat(maps)[torch.tensor(rows).argsort()]
