@@ -39,6 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "head": ("opencood.models.heads",),
     "model": (
         "opencood.models.assemblies",
+        "opencood.models.assemblies_codealign",
         "opencood.models.assemblies_variants",
         "opencood.models.assemblies_voxels",
     ),

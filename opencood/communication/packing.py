@@ -64,7 +64,7 @@ def expand(data: bytes, layers: int, cells: int, words: int) -> Tensor:
     width = -(-bits_for(words) // BITS)
     mask_at, values_at = layers * width, layers * width + -(-cells // BITS)
     try:
-        plain = zlib.decompress(data)
+        plain = zlib.decompressobj().decompress(data)  # what follows is filling
         seen = unpack(_bytes(plain[mask_at:values_at]).view(1, -1), cells, 1)[0].bool()
         values = _from_bytes(plain[:mask_at], width)[:, None].repeat(1, cells)
         values[:, seen] = _from_bytes(plain[values_at:], width).view(layers, -1)

@@ -199,6 +199,11 @@ class Codebook(nn.Module):
         words = torch.stack(samples, dim=1).flatten(1, 2)  # (cells, layers, words)
         return words.unflatten(0, (len(level), *level.shape[-2:])).permute(0, 3, 4, 1, 2)
 
+    def nearest_map(self, level: Tensor) -> Tensor:
+        """Words (N, layers, H, W) of a map (N, C, H, W), those without noise."""
+        words = torch.stack(self.quantized(_rows(level))[1], dim=1).flatten(1)
+        return words.unflatten(0, (len(level), *level.shape[-2:])).permute(0, 3, 1, 2)
+
     def decode_map(self, choices: Tensor) -> Tensor:
         """The map (N, C, H, W) of words (N, layers, H, W) as integers, or of weights (N, layers, words, H, W)."""
         if choices.is_floating_point():

@@ -26,7 +26,6 @@ class Translator(nn.Module):
     def __init__(self, core_method: str, args: Mapping[str, Any]) -> None:
         super().__init__()
         self.translator = build_translator(core_method, args)
-        self.in_channels, self.out_channels = self.translator.in_channels, self.translator.out_channels
 
     def forward(self, x: Tensor, target: str) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -39,7 +38,6 @@ class Adapter(nn.Module):
     def __init__(self, core_method: str, args: Mapping[str, Any]) -> None:
         super().__init__()
         self.adapter = build_translator(core_method, args)
-        self.in_channels, self.out_channels = self.adapter.in_channels, self.adapter.out_channels
 
     def forward(self, x: Tensor, target: str = "") -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
