@@ -66,10 +66,10 @@ def run_eval(case: Case) -> Results:
 def run_training(case: Case) -> Results:
     assert case.meta.raw()["procedure"]
     model = build(case).train()
-    outputs = model(batch_of(case))
-    criterion = build_loss({"loss": case.meta["loss"], **DIALECT})
-    loss, terms = criterion(outputs, case.tensors("label"))
-    loss.backward()
+    results = step(case, model)
+    if "per_sample_modalities" in case.meta:
+        each = step(case, model, {"code_terms_flat_modalities": False})
+        _check_numbers(case, "per_sample_modalities", case.meta["per_sample_modalities"], each)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     prefixes = sorted(case.meta.raw()["trainable_prefixes"])
     depth = {prefix.count(".") for prefix in prefixes}
@@ -77,8 +77,35 @@ def run_training(case: Case) -> Results:
     found = {".".join(name.split(".")[: dots + 1]) for name in trainable}
     case.check("trainable_prefixes", sorted(found | _shared_names(model, trainable, dots)), want=prefixes)
     if "chosen_backend" in case.meta.raw():
-        case.check("chosen_backend", outputs["backend_modality"])
+        case.check("chosen_backend", results["backend_modality"])
+    return results
+
+
+def step(case: Case, model: nn.Module, quirks: Mapping[str, Any] | None = None) -> Results:
+    """Forward, loss, backward from zero gradients."""
+    model.zero_grad()
+    outputs = model(batch_of(case))
+    criterion = build_loss({"loss": case.meta["loss"], "quirks": dict(quirks or {}), **DIALECT})
+    loss, terms = criterion(outputs, case.tensors("label"))
+    loss.backward()
     return {**_published(outputs), "loss": loss, "loss_dict": terms, **grad_norms(model, case.wanted)}
+
+
+def _check_numbers(case: Case, key: str, wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
+    """Compare numbers of ``case.yaml`` with the tolerances of its arrays."""
+    bounds = case.meta.raw()["tolerance"]
+    for name, value in _flat(wanted).items():
+        found = torch.as_tensor(got[name] if name in got else got[name.split("/")[0]][name.split("/")[1]]).item()
+        relative = bounds["grad_norm_rtol" if name.startswith("grad_norm") else "rtol"]
+        if abs(found - value) > relative * abs(value) + bounds["atol"]:
+            case.problem(f"{key}/{name}: want {value}, got {found}")
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in tree.items():
+        flat |= {f"{name}/{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def _shared_names(model: nn.Module, trainable: set[str], dots: int) -> set[str]:
