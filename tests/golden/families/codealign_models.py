@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from opencood.losses.build import build_loss
 from opencood.models.build import build_model
-from opencood.models.links.code_link import CodeLink
 from opencood.models.links.quantizer import Codebook
 from opencood.models.links.sampling import straight_through
 from tests.golden.case import Case
-from tests.golden.families.codealign_parts import OVERRIDES, grad_norms, no_noise
+from tests.golden.families.codealign_parts import OVERRIDES, grad_norms, silence
 
 Results = dict[str, Any]
 DIALECT = {"flavor": "codealign", "parity": "published"}
@@ -40,10 +39,7 @@ def build(case: Case) -> nn.Module:
     flag = case.meta["train_flag"] if "train_flag" in case.meta else False
     model = build_model({"model": section, **DIALECT}, train_flag=flag)
     case.fill(model, overrides=OVERRIDES, ordered=section["core_method"] not in UNORDERED)
-    for module in [*model.modules(), model.link]:
-        if isinstance(module, (Codebook, CodeLink)):
-            module.uniforms = no_noise
-    return model
+    return silence(model)
 
 
 def batch_of(case: Case) -> dict[str, Any]:

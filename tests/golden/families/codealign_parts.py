@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from opencood.models.links.quantizer import Codebook
 from opencood.models.links.sampling import Uniforms
+from opencood.models.links.translated_link import TranslatedLink
 from opencood.models.links.translators import Translator
 from tests.golden.case import Case
 
@@ -22,6 +23,14 @@ OVERRIDES = {"*._bound.bound": 1e-6, "*._temperature": 1.0}
 def no_noise(logits: Tensor) -> Tensor:
     """Uniforms whose Gumbel variates are all 0."""
     return torch.full_like(logits, math.exp(-1))
+
+
+def silence(model: nn.Module) -> nn.Module:
+    """Switch off the noise of every quantiser and link of a module."""
+    for module in [*model.modules(), *([model.link] if hasattr(model, "link") else [])]:
+        if isinstance(module, (Codebook, TranslatedLink)):
+            module.uniforms = no_noise
+    return model
 
 
 def fits(case: Case) -> bool:
