@@ -130,6 +130,12 @@ QUIRKS: dict[str, Quirk] = {
         "Code losses index the batch's modality list from 0 for every sample; False: each sample has its own.",
         "codealign.md quirk 19",
     ),
+    "even_agents_bypass_mask": Quirk(
+        True,
+        False,
+        "heter_model_shared_head fuses agents at even positions without their mask and reports the ego's own rate.",
+        "codealign.md quirk 31",
+    ),
     "gt_boxes_transposed": Quirk(
         True,
         False,

@@ -70,6 +70,25 @@ class Detector(nn.Module):
         """
         return self.finish(self.encode(batch))
 
+    def single_forward(self, batch: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What each agent of one scene detects by itself in the ego's view, from its own map and without messages.
+
+        Args:
+            batch: the batch dict of one scene, with ``cav_id_list``.
+
+        Returns:
+            the outputs of the heads by agent, ``ego`` and then the ids of the others.
+        """
+        scene = self.encode(batch)
+        alone = SceneFeatures(
+            (scene.to_ego(scene.map),), (1,) * scene.agents, extent=self.extent, modality=scene.modality, frame="ego"
+        )
+        backend = self.backend_of(scene)
+        outputs = backend.detect(backend.fuse(alone))
+        names = ["ego", *map(str, list(batch["cav_id_list"])[1:])]
+        heads = [key for key in backend.heads if key in outputs]
+        return {name: {key: outputs[key][row : row + 1] for key in heads} for row, name in enumerate(names)}
+
     def finish(self, scene: SceneFeatures) -> dict[str, Any]:
         """From what every agent sees by itself to the published outputs; nothing here waits for the device."""
         if self.assembly.collaborates:
@@ -126,10 +145,18 @@ class Detector(nn.Module):
         return names
 
     def _see(self, modality: str, inputs: Mapping[str, Tensor], agents: int | None) -> tuple[Tensor, Mapping[str, Any]]:
-        encoder, *rest = self._chains[modality]
-        level, aux = encoder(inputs, agents)
-        for part in rest:
-            level = part(level)
+        """The chain of a modality. What reads a sensor of several adds its map to what is there already."""
+        level: Tensor | None = None
+        aux: dict[str, Any] = {}
+        for part in self._chains[modality]:
+            reads = getattr(part, "reads", None)
+            if level is not None and reads is None:
+                level = part(level)
+                continue
+            seen, extra = part(inputs if reads is None else inputs[reads], agents)
+            level = seen if level is None else level + seen
+            aux |= extra
+        assert level is not None  # every chain begins with an encoder
         return level, aux
 
     def _scene(

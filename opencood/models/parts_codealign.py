@@ -12,6 +12,7 @@ from opencood.models.backbones.aligner import AlignNet
 from opencood.models.backbones.crop import GridFit
 from opencood.models.context import Context
 from opencood.models.links.code_link import SharedSpaceLink
+from opencood.models.links.masked_link import ConfidenceMask, MaskedLink
 from opencood.models.links.quantizer import Codebook
 from opencood.models.links.translated_link import TranslatedLink
 from opencood.models.links.translators import Adapter, Translator
@@ -179,6 +180,35 @@ def adapted_link(ctx: Context) -> nn.Module:
     """The link of the older deployment: adapters read what the sender's own code space makes of a map."""
     reads = "coded_feature" if ctx.args.get("class_feature_codebook", True) else "feature"
     return TranslatedLink(reads, any_ego=False)
+
+
+def masked_link(ctx: Context) -> nn.Module:
+    """The link whose messages have a mask of confident cells."""
+    published = ctx.quirk("even_agents_bypass_mask")
+    codes = bool(ctx.args.get("multi_channel_compressor"))
+    return MaskedLink(_form(ctx.args.get("codebook")), published, published, codes)
+
+
+def confidence_mask(ctx: Context) -> nn.Module:
+    """``fusion_args.communication``: {thre, gaussian_smooth: {k_size, c_sigma}}.
+
+    Raises:
+        ConfigError: it is missing, or the own heads whose confidence it reads are (``supervise_single``).
+    """
+    if not ctx.args.get("supervise_single"):
+        raise ConfigError("model.args.supervise_single: must be true, the mask reads the confidence of the own heads.")
+    where = ctx.where("fusion_args", "communication")
+    entry = Entry("link", "communication", ConfidenceMask)
+    section = (ctx.need("fusion_args") or {}).get("communication")
+    return ConfidenceMask(**REGISTRY.check_arguments(entry, section, where))
+
+
+def levelled_codebook(ctx: Context) -> nn.Module | None:
+    """``codebook`` with 1, 2 or 3 levels: any other ``r`` means 3."""
+    section = ctx.args.get("codebook") or {}
+    if section.get("r") not in (1, 2):
+        section = {**section, "r": 3}
+    return _codebook(ctx, {"codebook": section}, "model.args", "codebook")
 
 
 # --- fuse ---------------------------------------------------------------------------------------

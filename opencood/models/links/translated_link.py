@@ -75,14 +75,17 @@ class TranslatedLink(CodeLink):
         self.weights = dict.fromkeys(spaces.targets, 1.0)
         self.join(spaces.crops)
         for translator in spaces.translators.values():
-            inner = next(translator.children())
-            for space in spaces.targets.values():
-                wanted = space.channel if self.reads == "dense" else space.layers * space.dict_size
-                if inner.out_channels != wanted:
-                    raise ConfigError(
-                        f"model.args.translator.args.out_channels: {inner.out_channels}, but the target takes {wanted} "
-                        "(channels of its map, or dict_size * seg_num * r logits)."
-                    )
+            channels = next(translator.children()).out_channels
+            fitting = {self._channels(space) for space in spaces.targets.values()}
+            if spaces.targets and channels not in fitting:
+                raise ConfigError(
+                    f"model.args.translator.args.out_channels: {channels}, but the targets take "
+                    f"{', '.join(map(str, sorted(fitting)))} (channels of a map, or dict_size * seg_num * r logits)."
+                )
+
+    def _channels(self, space: Codebook) -> int:
+        """Channels a translator into a code space gives."""
+        return space.channel if self.reads == "dense" else space.layers * space.dict_size
 
     @property
     def backends(self) -> list[str]:
@@ -159,7 +162,13 @@ class TranslatedLink(CodeLink):
         if modality not in translators and "" not in translators:
             raise ConfigError(f"model.args: there is no translator for agents of {modality}; list it (load_translator).")
         translator = translators[modality] if modality in translators else translators[""]
-        return translator(self._source(modality, level), target)
+        translated = translator(self._source(modality, level), target)
+        if translated.shape[1] != self._channels(self._spaces.targets[target]):
+            raise ConfigError(
+                f"model.args: the translator of {modality} gives {translated.shape[1]} channels, but the code space of "
+                f"{target} takes {self._channels(self._spaces.targets[target])}: it was made for another target."
+            )
+        return translated
 
     def _source(self, modality: str, level: Tensor) -> Tensor:
         """What the translator reads of a map."""

@@ -19,7 +19,9 @@ Results = dict[str, Any]
 DIALECT = {"flavor": "codealign", "parity": "published"}
 # The reference walks the modalities of this model in the order of a set.
 UNORDERED = ("heter_codebook_shared_head_c2c_infer",)
-KINDS = ("model eval forward", "training step")
+KINDS = ("model eval forward", "training step", "method eval")
+# A fixed filter.
+KEPT = ("naive_communication.*",)
 
 
 def fits(case: Case) -> bool:
@@ -29,7 +31,8 @@ def fits(case: Case) -> bool:
 
 def run(case: Case) -> Results:
     """Build it, fill it, call it."""
-    return run_training(case) if case.meta.raw()["kind"] == "training step" else run_eval(case)
+    runners = {"model eval forward": run_eval, "training step": run_training, "method eval": run_method}
+    return runners[case.meta.raw()["kind"]](case)
 
 
 def build(case: Case) -> nn.Module:
@@ -38,7 +41,7 @@ def build(case: Case) -> nn.Module:
     section = {**case.meta["model"], "missing_checkpoints": "scratch"}
     flag = case.meta["train_flag"] if "train_flag" in case.meta else False
     model = build_model({"model": section, **DIALECT}, train_flag=flag)
-    case.fill(model, overrides=OVERRIDES, ordered=section["core_method"] not in UNORDERED)
+    case.fill(model, keep_as_built=KEPT, overrides=OVERRIDES, ordered=section["core_method"] not in UNORDERED)
     return silence(model)
 
 
@@ -57,6 +60,13 @@ def run_eval(case: Case) -> Results:
     with torch.no_grad():
         outputs = model(batch_of(case))
     return {**_published(outputs), **spy.as_stored(case)}
+
+
+def run_method(case: Case) -> Results:
+    """``single_forward``: the detections of every agent by itself."""
+    model = build(case).eval()
+    with torch.no_grad():
+        return model.single_forward(batch_of(case) | {"cav_id_list": case.meta["cav_id_list"]})
 
 
 def run_training(case: Case) -> Results:
