@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opencood.models import parts
+from opencood.models import parts, stages_codealign
 from opencood.models import parts_codealign as own
 from opencood.models.assemblies import ALIGNED, HEADS, HETER_ARGS, SINGLE_ARGS
 from opencood.models.assembly import Assembly, FuseStage, Part
@@ -136,6 +136,7 @@ ASSEMBLIES = (
         ignores=ELSEWHERE,
         link=one_space,
         freeze=for_code_space,
+        load=stages_codealign.load_code_space,
     ),
     Assembly(
         "heter_codebook_shared_head_c2c",
@@ -156,6 +157,7 @@ ASSEMBLIES = (
         ignores=ELSEWHERE,
         link=target_spaces,
         freeze=for_translator,
+        load=stages_codealign.load_translation,
         backends=backend_names,
         mixed_sizes=True,
     ),
@@ -179,6 +181,7 @@ ASSEMBLIES = (
         ignores=ELSEWHERE,
         link=target_spaces,
         freeze=for_translator,
+        load=stages_codealign.load_deployment,
         backends=backend_names,
         mixed_sizes=True,
         drops=lambda args: args.get("ignored_modality") or (),
@@ -202,6 +205,7 @@ ASSEMBLIES = (
         ignores=ELSEWHERE,
         link=target_spaces,
         freeze=for_translator,
+        load=stages_codealign.load_dense,
         backends=backend_names,
         mixed_sizes=True,
     ),
@@ -226,6 +230,7 @@ ASSEMBLIES = (
         ignores=ELSEWHERE,
         link=one_space,
         freeze=for_code_space,
+        load=stages_codealign.load_code_space,
         mixed_sizes=True,
     ),
     *(
@@ -248,6 +253,7 @@ ASSEMBLIES = (
             ignores=ELSEWHERE,
             link=target_spaces,
             freeze=freeze,
+            load=stages_codealign.load_reordered_translation,
             backends=backend_names,
             mixed_sizes=True,
         )
