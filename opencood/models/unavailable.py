@@ -10,10 +10,6 @@ import re
 _NOT_YET = "is not available in this version"
 _FAMILIES = (
     (
-        r"heter_(model|pyramid)_shared_head|heter_codebook\w*|homo_collab_codebook|collab_w_c2c_infer",
-        f"CodeAlign's code space {_NOT_YET}",
-    ),
-    (
         r"\w*diffcomm\w*|\w*gmatch\w*|heter_model_baseline_w_gencomm",
         "its modules were never published; its successors are heter_model_baseline_w_gencomm_stage1 and _stage2",
     ),
@@ -23,7 +19,7 @@ _FAMILIES = (
     ),
     (r"heter_model_baseline_w_codebook\w*", f"GenComm's form of CodeFilling {_NOT_YET}"),
     (
-        r"heter_model_baseline_w_stamp\w*|homo_collab|homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
+        r"heter_model_baseline_w_stamp\w*|homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
