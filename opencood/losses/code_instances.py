@@ -22,7 +22,8 @@ def instance_similarity(first: Tensor, second: Tensor, boxes: Tensor, size: int,
     The first agent's crops are pooled by their mean, the second's by their maximum, to ``size`` x ``size``.
 
     Args:
-        boxes: (K, 4) x0, y0, x1, y1 in cells, ends excluded. Boxes with a cell that one agent does not see are left out.
+        boxes: (K, 4) x0, y0, x1, y1 in cells, ends excluded. Boxes with a cell that one agent does not see are left
+            out.
     """
     boxes = _seen_by_both(first, second, boxes.long())
     if not len(boxes):

@@ -60,7 +60,7 @@ def jensen_shannon(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
         return _nothing(first)
     p, q = (x.softmax(dim=1).clamp(min=NO_ZERO_SHARE) for x in cells)
     log_mean = ((p + q) / 2).log()
-    return sum((s * (s.log() - log_mean)).sum(dim=1).mean() for s in (p, q)) / 2
+    return torch.stack([(s * (s.log() - log_mean)).sum(dim=1).mean() for s in (p, q)]).mean()
 
 
 def mahalanobis(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses of code spaces: detection, and how alike agents of different modality describe a place (spec codealign.md 5)."""
+"""Losses of code spaces: detection, and how alike agents of different modality see a place (spec codealign.md 5)."""
 
 from __future__ import annotations
 

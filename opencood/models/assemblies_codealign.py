@@ -42,19 +42,20 @@ def one_space(links: Mapping[str, Any]) -> Link:
 
 
 def target_spaces(links: Mapping[str, Any]) -> Link:
-    """A link with the code spaces of the backends, one translator for all senders or one for each of them."""
-    of_senders = by_name(links, "translator_*")
+    """A link with the code spaces of the backends, and one translator for all senders."""
+    return _translated(links, {"": links["translator"]})
+
+
+def spaces_of_senders(links: Mapping[str, Any]) -> Link:
+    """The same with a translator for each sender; the common one only lies in checkpoints."""
+    return _translated(links, by_name(links, "translator_*"))
+
+
+def _translated(links: Mapping[str, Any], translators: Mapping[str, Any]) -> Link:
     sources = {"": links["ego_codebook"]} if "ego_codebook" in links else {}
-    link = links[""]
-    link.join_spaces(
-        Spaces(
-            by_name(links, "backend_models.*.codebook"),
-            of_senders or {"": links["translator"]},
-            sources,
-            by_name(links, "crop_*"),
-        )
-    )
-    return link
+    targets, crops = by_name(links, "backend_models.*.codebook"), by_name(links, "crop_*")
+    links[""].join_spaces(Spaces(targets, translators, sources, crops))
+    return links[""]
 
 
 def backend_names(args: Mapping[str, Any]) -> Sequence[str]:
@@ -179,7 +180,7 @@ ASSEMBLIES = (
         batch_key="inputs_{m}",
         args=TRANSLATED_ARGS | {"load_aligner", "load_translator", "ego_group_model", "ignored_modality"},
         ignores=ELSEWHERE,
-        link=target_spaces,
+        link=spaces_of_senders,
         freeze=for_translator,
         load=stages_codealign.load_deployment,
         backends=backend_names,

@@ -19,6 +19,7 @@ from opencood.models.freezing import Freeze, all_but
 from opencood.models.fusing import FuseLikePyramid, FuseMaskedLevels, FusePyramid
 from opencood.models.fusion.pyramid import PyramidFusion
 from opencood.models.links.base import Link
+from opencood.models.links.masked_link import MaskedLink
 from opencood.models.links.translated_link import Spaces
 from opencood.models.parts import modalities
 from opencood.models.parts_collab import in_block
@@ -46,6 +47,7 @@ def own_spaces(links: Mapping[str, Any]) -> Link:
 def masked_space(links: Mapping[str, Any]) -> Link:
     """A link with a mask, and with a code space if it is switched on."""
     link = one_space(links if links[""].codes else {**links, "multi_channel_compressor": None})
+    assert isinstance(link, MaskedLink)
     link.join_masker(links["naive_communication"])
     return link
 
@@ -84,7 +86,8 @@ def for_masked_codes(args: Mapping[str, Any], names: Sequence[str]) -> Freeze:
 
 def for_stage2(args: Mapping[str, Any], names: Sequence[str]) -> Freeze:
     """``stage2``: encoders and backbones are frozen."""
-    return Freeze(tuple(n for n in names if n.startswith(("encoder_", "backbone_")))) if args.get("stage2") else Freeze()
+    kept = tuple(name for name in names if name.startswith(("encoder_", "backbone_")))
+    return Freeze(kept) if args.get("stage2") else Freeze()
 
 
 CODES = "multi_channel_compressor"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from opencood.models.checkpoints import LoadReport
 from opencood.models.context import Context
 from opencood.models.freezing import Freeze, nothing_frozen
 from opencood.models.links.base import IdentityLink, Link
@@ -73,7 +74,8 @@ class Assembly:
         arrange: from the published ``model.args`` to the layout that the parts read.
         mixed_sizes: whether the link takes maps whose size differs between modalities.
         drops: modalities whose agents are left out, from ``model.args``; None when an unknown modality is an error.
-        load: puts the weights that ``model.args`` names into a new detector; told whether it is built for training.
+        load: puts the weights that ``model.args`` names into a new detector, told whether it is built for training, and
+            gives what was loaded.
     """
 
     name: str
@@ -92,7 +94,7 @@ class Assembly:
     arrange: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     mixed_sizes: bool = False
     drops: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
-    load: Callable[[nn.Module, Context, bool], None] | None = None
+    load: Callable[[nn.Module, Context, bool], Mapping[Any, LoadReport]] | None = None
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def build_detector(
     detector.link.bind({name: Probe([detector.get_submodule(p) for p in path]) for name, path in row.probes.items()})
     detector.freeze = row.freeze(args, [name for name, _ in detector.named_children()])
     if row.load is not None:
-        row.load(detector, ctx, train_flag)
+        detector.has_weights = bool(row.load(detector, ctx, train_flag))
     return detector.train()
 
 
@@ -166,7 +166,7 @@ def _join(
         used = {slot: module for slot in ("levels", "fuse") if (module := own_or_shared(slot, group)) is not None}
         return Backend(row.fuse(used), own_or_shared("shrink", group), heads("head", group), row.feature_key)
 
-    owners = {name: group for name, group in (groups | dict(backends)).items() if heads("head", group)}
+    owners = {name: group for name, group in {**groups, **backends}.items() if heads("head", group)}
     of_link = [(m, i, part) for m, group in groups.items() for i, part in of("link", group).items()]
     of_link += [(b, i, part) for b, group in backends.items() for i, part in of("link", group).items()]
     return Detector(

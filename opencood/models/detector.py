@@ -26,6 +26,7 @@ class Detector(nn.Module):
     Attributes:
         channel: when set, and in eval mode, every message goes through it as bytes: metered, perhaps lost. None by
             default, and without effect in train mode, where no codec work is done.
+        has_weights: whether checkpoints of earlier stages were loaded while it was built.
         drops: modalities whose agents are left out, besides those that are not built; None: such an agent is an error.
     """
 
@@ -45,6 +46,7 @@ class Detector(nn.Module):
         self.extent = extent
         self.freeze = Freeze()
         self.drops: frozenset[str] | None = None
+        self.has_weights = False
         # The parts are registered under their published names by the builder; these mappings only say who does what.
         self._chains = {m: tuple(chain) for m, chain in chains.items()}
         self._link = (link,)

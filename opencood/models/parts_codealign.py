@@ -151,7 +151,7 @@ def ego_keeping_link(ctx: Context) -> nn.Module:
     return SharedSpaceLink(_form(ctx.args.get("codebook")), bool(ctx.args.get("pixel_sim")), keeps_ego=True)
 
 
-def translated_link(ctx: Context) -> nn.Module:
+def translated_link(ctx: Context) -> TranslatedLink:
     """The link that translates: ``use_d2d`` before ``use_coded_feature`` before ``use_codemap``."""
     kinds = {"use_d2d": "dense", "use_coded_feature": "coded_feature", "use_codemap": "codemap"}
     reads = next((word for key, word in kinds.items() if ctx.args.get(key)), "feature")

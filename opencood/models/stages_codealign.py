@@ -1,4 +1,4 @@
-"""Which checkpoint of an earlier stage gives which part of CodeAlign's detectors (spec codealign.md 4, quirks 3 to 5)."""
+"""Which checkpoint of an earlier stage gives which part of CodeAlign's detectors (spec codealign.md 4, 10)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from opencood.models.checkpoints import LoadReport
 from opencood.models.context import Context
 from opencood.models.parts import modalities
 from opencood.models.transfers import Transfer, transfer
+
+Reports = Mapping[Transfer, LoadReport]
 
 # Two generations of checkpoints call the same parts by two names.
 CODEBOOK = ("codebook", "multi_channel_compressor")
@@ -19,7 +22,7 @@ SAME_NAME = ("cls_head", "reg_head", "dir_head", "shrink_conv")
 ARGS = "model.args"
 
 
-def load_code_space(detector: nn.Module, ctx: Context, train_flag: bool) -> None:
+def load_code_space(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
     """Stages 0 and 1: encoders with ``fix_encoder``, the backend with ``fix_backend``, ``codebook_path``.
 
     ``join_code_space`` means all three. Nothing is read when the detector is not built for training.
@@ -33,21 +36,20 @@ def load_code_space(detector: nn.Module, ctx: Context, train_flag: bool) -> None
         transfers += _shared_backend(args)
     if (args.get("load_codebook") or joins) and args.get("codebook_path"):
         transfers.append(Transfer(args["codebook_path"], f"{ARGS}.codebook_path", "codebook", CODEBOOK))
-    if train_flag:
-        transfer(detector, transfers, ctx.hypes)
+    return transfer(detector, transfers if train_flag else [], ctx.hypes)
 
 
-def load_translation(detector: nn.Module, ctx: Context, train_flag: bool) -> None:
+def load_translation(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
     """Stage 2: encoders, aligners of ``aligner_model``, backends, the source code space, a trained translator."""
     args = ctx.args
     transfers = [*_encoders(args), *_aligners(args, "aligner_model"), *_backends(args)]
     transfers += _one(args, "codebook_model", "ego_codebook", CODEBOOK)
     if train_flag and args.get("only_train_embedding"):
         transfers += _trained_translator(args, "translator_path", "translator.translator")
-    transfer(detector, transfers, ctx.hypes)
+    return transfer(detector, transfers, ctx.hypes)
 
 
-def load_deployment(detector: nn.Module, ctx: Context, train_flag: bool) -> None:
+def load_deployment(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
     """Deployment: encoders, aligners of ``load_aligner``, a translator per sender, backends."""
     args = ctx.args
     transfers = [*_encoders(args), *_aligners(args, "load_aligner"), *_backends(args)]
@@ -55,26 +57,26 @@ def load_deployment(detector: nn.Module, ctx: Context, train_flag: bool) -> None
     for m, path in (args.get("load_translator") or {}).items():
         if path:
             transfers.append(Transfer(path, f"{ARGS}.load_translator.{m}", f"translator_{m}", ("translator",)))
-    transfer(detector, transfers, ctx.hypes)
+    return transfer(detector, transfers, ctx.hypes)
 
 
-def load_dense(detector: nn.Module, ctx: Context, train_flag: bool) -> None:
+def load_dense(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
     """The ablation without words: aligners and the source code space come from ``ego_group_model``."""
     args = ctx.args
     transfers = [*_encoders(args), *_backends(args), *_one(args, "ego_group_model", "ego_codebook", CODEBOOK)]
     for m in modalities(args):
         transfers += _one(args, "ego_group_model", f"aligner_{m}", (f"aligner_{m}",))
-    transfer(detector, transfers, ctx.hypes)
+    return transfer(detector, transfers, ctx.hypes)
 
 
-def load_reordered_translation(detector: nn.Module, ctx: Context, train_flag: bool) -> None:
+def load_reordered_translation(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
     """The ablations that translate before padding: a modality's ``model_path`` gives its aligner too."""
     args = ctx.args
     transfers = [*_encoders(args, also=("aligner",)), *_backends(args)]
     if train_flag and args.get("only_train_embedding"):
         transfers += _trained_translator(args, "translator_path", "translator.translator")
         transfers += _trained_translator(args, "emb_path", "translator.adapter")
-    transfer(detector, transfers, ctx.hypes)
+    return transfer(detector, transfers, ctx.hypes)
 
 
 def _encoders(args: Mapping[str, Any], strict: bool = True, also: tuple[str, ...] = ()) -> Iterator[Transfer]:

@@ -42,7 +42,9 @@ class Transfer:
     without: str = ""
 
 
-def transfer(detector: nn.Module, transfers: Sequence[Transfer], hypes: Mapping[str, Any]) -> dict[Transfer, LoadReport]:
+def transfer(
+    detector: nn.Module, transfers: Sequence[Transfer], hypes: Mapping[str, Any]
+) -> dict[Transfer, LoadReport]:
     """Load every part that the detector has, and say in the log what came from where.
 
     Args:
@@ -63,12 +65,15 @@ def transfer(detector: nn.Module, transfers: Sequence[Transfer], hypes: Mapping[
     return reports
 
 
-def _take(detector: nn.Module, entries: Mapping[str, Tensor], one: Transfer, content: Mapping[str, Tensor]) -> LoadReport:
+def _take(
+    detector: nn.Module, entries: Mapping[str, Tensor], one: Transfer, content: Mapping[str, Tensor]
+) -> LoadReport:
     name = next((name for name in one.theirs if any(key.startswith(f"{name}.") for key in content)), None)
     if name is None:
         names = ", ".join(dict.fromkeys(f"{key.partition('.')[0]}.*" for key in content))
         raise CheckpointError(
-            f"{one.path}: {one.where} wants {' or '.join(f'{theirs}.*' for theirs in one.theirs)}, but it holds {names}."
+            f"{one.path}: {one.where} wants {' or '.join(f'{theirs}.*' for theirs in one.theirs)}, but it holds "
+            f"{names}."
         )
     found = {one.ours + key[len(name) :]: value for key, value in content.items() if key.startswith(f"{name}.")}
     found = {key: value for key, value in in_layout_of(detector, found).items() if key != one.without}

@@ -1,10 +1,10 @@
-"""Words with a mask of the cells that the sender finds worth fusing (spec codealign.md 4.5, heter_model_shared_head)."""
+"""Words with a mask of the cells that the sender finds worth fusing (spec codealign.md 4.5)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class ConfidenceMask(nn.Module):
         self.gaussian_filter = nn.Conv2d(1, 1, size, padding=(size - 1) // 2)
         with torch.no_grad():
             self.gaussian_filter.weight.copy_((-square / (2 * sigma**2)).exp() / (2 * math.pi * sigma))
-            self.gaussian_filter.bias.zero_()
+            nn.init.zeros_(cast("nn.Parameter", self.gaussian_filter.bias))
         self.requires_grad_(False)
 
     def forward(self, logits: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ is left after a level is what the next one describes; the decoder runs from the 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from opencood.errors import ConfigError
 from opencood.models.links.sampling import LowerBound, Uniforms, straight_through
+from opencood.models.precision import own_precision
 from opencood.registry import register
 
 LEAST_TEMPERATURE = 1e-6
@@ -74,7 +75,7 @@ class _Matcher(_Dictionary):
 
     def forward(self, cells: Tensor) -> Tensor:
         """Logits (n, groups, words) of cells (n, C): negative squared distances, in full precision."""
-        with torch.autocast(cells.device.type, enabled=False):
+        with own_precision(cells):
             words = self._codebook.float()
             groups, count, width = words.shape
             parts = cells.float().view(-1, groups, width)
@@ -135,9 +136,7 @@ class Codebook(nn.Module):
         uniforms: where draws come from, (logits) to numbers in (0, 1) of their shape.
     """
 
-    def __init__(
-        self, seg_num: int, dict_size: int, r: int, channel: int = 64, sample_in_eval: bool = False
-    ) -> None:
+    def __init__(self, seg_num: int, dict_size: int, r: int, channel: int = 64, sample_in_eval: bool = False) -> None:
         super().__init__()
         if seg_num < 1 or channel % seg_num or dict_size < 2 or r < 1:
             raise ConfigError(
@@ -153,6 +152,8 @@ class Codebook(nn.Module):
         words = [nn.Parameter(torch.randn(shape) * deviation) for _ in range(r)]
         lasts = [level == r - 1 for level in range(r)]
         self._encoders = nn.ModuleList(_EncoderLevel(w, channel, last) for w, last in zip(words, lasts, strict=True))
+        # the same levels once more, with their type
+        self._levels = tuple(cast("_EncoderLevel", level) for level in self._encoders)
         self._decoders = nn.ModuleList(_DecoderLevel(w, channel, last) for w, last in zip(words, lasts, strict=True))
 
     @property
@@ -183,12 +184,13 @@ class Codebook(nn.Module):
     def _sample(self, cells: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         samples, logits = [], []
         uniforms = self.uniforms if self.training or self.sample_in_eval else None
-        for i, level in enumerate(self._encoders):
-            if i:
-                cells = self._encoders[i - 1].rest(latent, samples[-1])
+        last = self.r - 1
+        for i, level in enumerate(self._levels):
             found, latent = level(cells)
             logits.append(found)
             samples.append(straight_through(found, -1, uniforms))
+            if i < last:
+                cells = level.rest(latent, samples[-1])
         return samples, logits
 
     # --- maps ------------------------------------------------------------------------------------

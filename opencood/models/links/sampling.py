@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,13 +31,13 @@ class LowerBound(torch.autograd.Function):
     """max(x, bound), where a gradient that would raise x passes below the bound too."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bound: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx: Any, x: Tensor, bound: Tensor) -> Tensor:
         """Clamp from below."""
         ctx.save_for_backward(x, bound)
         return torch.maximum(x, bound)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """The gradient where x is above the bound, or would rise."""
         x, bound = ctx.saved_tensors
         return gradient * ((x >= bound) | (gradient < 0)), None

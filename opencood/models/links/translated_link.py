@@ -102,7 +102,7 @@ class TranslatedLink(CodeLink):
             ConfigError: there is no backend for the ego.
         """
         if self.training:
-            shares = torch.tensor([self.weights[name] for name in self.backends])
+            shares = torch.tensor([float(self.weights[name]) for name in self.backends])
             return Message(kind=self.backends[int(torch.multinomial(shares, 1))])
         if self.target is not None:
             return Message(kind=self.target)
@@ -160,7 +160,7 @@ class TranslatedLink(CodeLink):
     def _translate(self, modality: str, level: Tensor, target: str) -> Tensor:
         translators = self._spaces.translators
         if modality not in translators and "" not in translators:
-            raise ConfigError(f"model.args: there is no translator for agents of {modality}; list it (load_translator).")
+            raise ConfigError(f"model.args.load_translator: there is no translator for agents of {modality}; list it.")
         translator = translators[modality] if modality in translators else translators[""]
         translated = translator(self._source(modality, level), target)
         if translated.shape[1] != self._channels(self._spaces.targets[target]):

@@ -212,9 +212,7 @@ class FilmTranslator(Resized):
         self.channel_convert2 = nn.Conv2d(args.dim, args.out_channels, 1)
         self.smoothing = nn.Conv2d(args.out_channels, args.out_channels, 3, padding=1)
         widest, hidden = max(args.dim, args.out_channels), dim * film.get("mlp_hidden_mult", 4)
-        self.film_heads = nn.ModuleList(
-            FilmHead(dim, widest, hidden, film.get("use_tanh", True)) for _ in range(sites)
-        )
+        self.film_heads = nn.ModuleList(FilmHead(dim, widest, hidden, film.get("use_tanh", True)) for _ in range(sites))
 
     def translate(self, x: Tensor, target: str) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W)."""

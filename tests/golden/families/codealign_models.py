@@ -39,7 +39,7 @@ def build(case: Case) -> nn.Module:
     """The detector without noise and with the golden values; checkpoints are placeholders and not read."""
     assert case.meta["overrides"]
     section = case.meta["model"]
-    flag = case.meta["train_flag"] if "train_flag" in case.meta else False
+    flag = case.meta.get("train_flag", False)
     model = build_model({"model": section, "missing_checkpoints": "scratch", **DIALECT}, train_flag=flag)
     case.fill(model, keep_as_built=KEPT, overrides=OVERRIDES, ordered=section["core_method"] not in UNORDERED)
     return silence(model)
