@@ -103,9 +103,10 @@ class PointPillarPyramidCodebookLoss(PointPillarPyramidLoss):
 
     def _pairs(self, outputs: Outputs, of_ego: bool) -> Iterator[tuple[int, Tensor, Tensor, int, int]]:
         """Sample, its maps and masks, and two of its agents of different modality, in every sample."""
+        every = enumerate(zip(*_seen(outputs), strict=True))
         names = outputs["agent_modality_list"]
         first = 0
-        for sample, (maps, masks) in enumerate(zip(*_seen(outputs), strict=True)):
+        for sample, (maps, masks) in every:
             own = names if self.flat_modalities else names[first : first + len(maps)]
             first += len(maps)
             for i, j in combinations(range(len(maps)), 2):
