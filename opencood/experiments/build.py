@@ -33,6 +33,11 @@ def build_model(hypes: Hypes, train_flag: bool = True) -> torch.nn.Module:
     return models_build.build_model(hypes, train_flag, modules=import_plugins(hypes))
 
 
+def build_from_scratch(hypes: Hypes) -> torch.nn.Module:
+    """The same without need of checkpoints of earlier stages: to look at a detector, or to try whether it runs."""
+    return build_model(hypes.replaced({**hypes, "missing_checkpoints": "scratch"}))
+
+
 def build_loss(hypes: Hypes) -> Any:
     """Build the criterion of ``loss.core_method`` (see ``opencood.losses.build``)."""
     import_plugins(hypes)
