@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from opencood.models import parts, stages_codealign
@@ -94,11 +95,14 @@ def for_old_translator(args: Mapping[str, Any], names: Sequence[str]) -> Freeze:
 
 
 FIT = Part("encode", "fit_{m}", own.grid_fit)
-ENCODED = (*ALIGNED[:2],)
+ENCODED = ALIGNED[:2]
 CROP = ALIGNED[3]
-CODEBOOK = Part("link", "codebook", own.codebook)
-FUSION = Part("fuse", "fusion_backbone", own.chosen_fusion)
-SHRINK = Part("shrink", "shrink_conv", own.chosen_shrink)
+ONE_BACKEND = (
+    Part("link", "codebook", own.codebook),
+    Part("fuse", "fusion_backbone", own.chosen_fusion),
+    Part("shrink", "shrink_conv", own.chosen_shrink),
+    *HEADS,
+)
 BACKEND = (
     Part("link", "backend_models.{b}.codebook", own.codebook),
     Part("fuse", "backend_models.{b}.fusion", own.chosen_fusion),
@@ -115,155 +119,123 @@ TRANSLATED_ARGS |= {"use_coded_feature", "use_codemap", "use_d2d", "ego_codebook
 # Read by data and training, not by a model.
 ELSEWHERE = SINGLE_ARGS | {"ego_modality", "vis_path", "data_balance", "fix_encoder", "fix_backend"}
 
-ASSEMBLIES = (
-    Assembly(
-        "heter_codebook_shared_head",
-        "Aligned features as words of one code space, one fusion and head for all (CodeAlign, stages 0 and 1).",
-        (
-            *ENCODED,
-            Part("encode", "aligner_{m}", own.common_aligner),
-            CROP,
-            FIT,
-            Part("link", "", own.shared_link),
-            CODEBOOK,
-            FUSION,
-            SHRINK,
-            *HEADS,
-        ),
-        fuse_as_chosen,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=SHARED_ARGS,
-        ignores=ELSEWHERE,
-        link=one_space,
-        freeze=for_code_space,
-        load=stages_codealign.load_code_space,
+SHARED = Assembly(
+    "heter_codebook_shared_head",
+    "Aligned features as words of one code space, one fusion and head for all (CodeAlign, stages 0 and 1).",
+    (
+        *ENCODED,
+        Part("encode", "aligner_{m}", own.common_aligner),
+        CROP,
+        FIT,
+        Part("link", "", own.shared_link),
+        *ONE_BACKEND,
     ),
-    Assembly(
-        "heter_codebook_shared_head_c2c",
-        "Features translated into words of the receiver's code space (CodeAlign, stage 2).",
-        (
-            *ENCODED,
-            Part("encode", "aligner_{m}", own.aligner_listed_in("aligner_model")),
-            CROP,
-            FIT,
-            Part("link", "", own.translated_link),
-            *TRANSLATOR,
-            *BACKEND,
-        ),
-        fuse_as_chosen,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=TRANSLATED_ARGS | {"aligner_model"},
-        ignores=ELSEWHERE,
-        link=target_spaces,
-        freeze=for_translator,
-        load=stages_codealign.load_translation,
-        backends=backend_names,
-        mixed_sizes=True,
+    fuse_as_chosen,
+    collaborates=True,
+    batch_key="inputs_{m}",
+    args=SHARED_ARGS,
+    ignores=ELSEWHERE,
+    link=one_space,
+    freeze=for_code_space,
+    load=stages_codealign.load_code_space,
+)
+TRANSLATED = Assembly(
+    "heter_codebook_shared_head_c2c",
+    "Features translated into words of the receiver's code space (CodeAlign, stage 2).",
+    (
+        *ENCODED,
+        Part("encode", "aligner_{m}", own.aligner_listed_in("aligner_model")),
+        CROP,
+        FIT,
+        Part("link", "", own.translated_link),
+        *TRANSLATOR,
+        *BACKEND,
     ),
-    Assembly(
-        "heter_codebook_shared_head_c2c_infer",
-        "Deployment: every sender with its own translator, backends of one code space (CodeAlign).",
-        (
-            *ENCODED,
-            Part("encode", "aligner_{m}", own.aligner_listed_in("load_aligner")),
-            CROP,
-            FIT,
-            Part("link", "", own.deployed_link),
-            *TRANSLATOR,
-            Part("link", "translator_{m}", own.translator_of_sender),
-            *BACKEND,
-        ),
-        fuse_as_chosen,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=TRANSLATED_ARGS | {"load_aligner", "load_translator", "ego_group_model", "ignored_modality"},
-        ignores=ELSEWHERE,
-        link=spaces_of_senders,
-        freeze=for_translator,
-        load=stages_codealign.load_deployment,
-        backends=backend_names,
-        mixed_sizes=True,
-        drops=lambda args: args.get("ignored_modality") or (),
+    fuse_as_chosen,
+    collaborates=True,
+    batch_key="inputs_{m}",
+    args=TRANSLATED_ARGS | {"aligner_model"},
+    ignores=ELSEWHERE,
+    link=target_spaces,
+    freeze=for_translator,
+    load=stages_codealign.load_translation,
+    backends=backend_names,
+    mixed_sizes=True,
+)
+DEPLOYED = replace(
+    TRANSLATED,
+    name="heter_codebook_shared_head_c2c_infer",
+    summary="Deployment: every sender with its own translator, backends of one code space (CodeAlign).",
+    parts=(
+        *ENCODED,
+        Part("encode", "aligner_{m}", own.aligner_listed_in("load_aligner")),
+        CROP,
+        FIT,
+        Part("link", "", own.deployed_link),
+        *TRANSLATOR,
+        Part("link", "translator_{m}", own.translator_of_sender),
+        *BACKEND,
     ),
-    Assembly(
-        "heter_codebook_shared_head_d2d",
-        "Features translated into the receiver's features, without words (CodeAlign, ablation).",
-        (
-            *ENCODED,
-            Part("encode", "aligner_{m}", own.aligner_of_coded),
-            CROP,
-            FIT,
-            Part("link", "", own.dense_link),
-            *TRANSLATOR,
-            *BACKEND,
-        ),
-        fuse_as_chosen,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=TRANSLATED_ARGS | {"aligner_modality", "ego_group_model"},
-        ignores=ELSEWHERE,
-        link=target_spaces,
-        freeze=for_translator,
-        load=stages_codealign.load_dense,
-        backends=backend_names,
-        mixed_sizes=True,
+    args=TRANSLATED_ARGS | {"load_aligner", "load_translator", "ego_group_model", "ignored_modality"},
+    link=spaces_of_senders,
+    load=stages_codealign.load_deployment,
+    drops=lambda args: args.get("ignored_modality") or (),
+)
+DENSE = replace(
+    TRANSLATED,
+    name="heter_codebook_shared_head_d2d",
+    summary="Features translated into the receiver's features, without words (CodeAlign, ablation).",
+    parts=(
+        *ENCODED,
+        Part("encode", "aligner_{m}", own.aligner_of_coded),
+        CROP,
+        FIT,
+        Part("link", "", own.dense_link),
+        *TRANSLATOR,
+        *BACKEND,
     ),
-    Assembly(
-        "heter_codebook_shared_head_reorder",
-        "The shared code space, with words made before a camera's map is padded (CodeAlign, ablation).",
-        (
-            *ENCODED,
-            Part("encode", "aligner_{m}", own.common_aligner),
-            FIT,
-            Part("link", "crop_{m}", parts.camera_fit),
-            Part("link", "", own.reordered_link),
-            CODEBOOK,
-            FUSION,
-            SHRINK,
-            *HEADS,
-        ),
-        fuse_as_chosen,
-        collaborates=True,
-        batch_key="inputs_{m}",
-        args=SHARED_ARGS,
-        ignores=ELSEWHERE,
-        link=one_space,
-        freeze=for_code_space,
-        load=stages_codealign.load_code_space,
-        mixed_sizes=True,
+    args=TRANSLATED_ARGS | {"aligner_modality", "ego_group_model"},
+    load=stages_codealign.load_dense,
+)
+UNPADDED = (
+    *ENCODED,
+    Part("encode", "aligner_{m}", own.common_aligner),
+    FIT,
+    Part("link", "crop_{m}", parts.camera_fit),
+)
+REORDERED = replace(
+    SHARED,
+    name="heter_codebook_shared_head_reorder",
+    summary="The shared code space, with words made before a camera's map is padded (CodeAlign, ablation).",
+    parts=(*UNPADDED, Part("link", "", own.reordered_link), *ONE_BACKEND),
+    mixed_sizes=True,
+)
+REORDERED_TRANSLATED = replace(
+    TRANSLATED,
+    name="heter_codebook_shared_head_reorder_c2c",
+    summary="Translation before a camera's map is padded (CodeAlign, ablation).",
+    parts=(
+        *UNPADDED,
+        Part("link", "", own.reordered_translated_link),
+        Part("link", "translator", own.translator),
+        *BACKEND,
     ),
-    *(
-        Assembly(
-            f"heter_codebook_shared_head_{name}",
-            f"Translation before a camera's map is padded{words} (CodeAlign, ablation).",
-            (
-                *ENCODED,
-                Part("encode", "aligner_{m}", own.common_aligner),
-                FIT,
-                Part("link", "crop_{m}", parts.camera_fit),
-                Part("link", "", own.reordered_translated_link),
-                Part("link", "translator", make),
-                *BACKEND,
-            ),
-            fuse_as_chosen,
-            collaborates=True,
-            batch_key="inputs_{m}",
-            args=TRANSLATED_ARGS | {"aligner_model", "emb_path"},
-            ignores=ELSEWHERE,
-            link=target_spaces,
-            freeze=freeze,
-            load=stages_codealign.load_reordered_translation,
-            backends=backend_names,
-            mixed_sizes=True,
-        )
-        for name, words, make, freeze in (
-            ("reorder_c2c", "", own.translator, for_translator),
-            ("reorder_c2c_film", ", by an older adapter", own.old_translator, for_old_translator),
-        )
+    args=TRANSLATED_ARGS | {"aligner_model"},
+    load=stages_codealign.load_reordered_translation,
+)
+REORDERED_ADAPTED = replace(
+    REORDERED_TRANSLATED,
+    name="heter_codebook_shared_head_reorder_c2c_film",
+    summary="Translation before a camera's map is padded, by an older adapter (CodeAlign, ablation).",
+    parts=(
+        *UNPADDED,
+        Part("link", "", own.reordered_translated_link),
+        Part("link", "translator", own.old_translator),
+        *BACKEND,
     ),
+    args=TRANSLATED_ARGS | {"aligner_model", "emb_path"},
+    freeze=for_old_translator,
 )
 
-for _row in ASSEMBLIES:
+for _row in (SHARED, TRANSLATED, DEPLOYED, DENSE, REORDERED, REORDERED_TRANSLATED, REORDERED_ADAPTED):
     register_assembly(_row)
