@@ -46,8 +46,8 @@ class Checked:
     """What became of one file.
 
     Attributes:
-        outcome: ``loaded``, ``built``, ``stepped``; ``refused``: a message says what is missing or wrong, for the
-            detector or for its step; ``failed``: a defect, or a detector that is not the reference's.
+        outcome: ``loaded``, ``built``, ``stepped``; ``refused``: there is no detector, and a message says what is missing
+            or wrong; ``failed``: a defect, a detector that is not the reference's, or one that cannot take a step.
         group: repository, or folder, that the file is counted under.
         expected: digest that a reference gives; empty when none is known.
         step_key: files with the same one take the same step.

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,11 +24,9 @@ from opencood.experiments.build import build_dataset, build_from_scratch, build_
 from opencood.experiments.fusion_methods import choose_method, detect
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.shrink import shrink
-from opencood.experiments.simulate import SimulationOptions, simulate
-from opencood.experiments.stand_in_cameras import complete_frames
+from opencood.experiments.step_scenes import on_scene
 from opencood.experiments.teacher import build_teacher, with_teacher
 from opencood.geometry.postprocessors.candidates import find_head
-from opencood.registry import REGISTRY
 from opencood.training.order import seed_draws
 from opencood.training.settings import settings_from
 from opencood.training.step import Criterion, Shares
@@ -36,8 +34,6 @@ from opencood.training.step import Criterion, Shares
 CANDIDATES = 100
 THRESHOLD = "postprocess.target_args.score_threshold"
 EPOCHS_LOOKED_AT = 6  # training draws modalities anew in each; enough to meet every one of four
-STAND_IN = "opv2v"
-_SCENE = SimulationOptions(Path(), preset="mini", scenarios=(1, 1, 0), frames=2, agents=(4, 4), seed=1)
 # What cannot change a step: where data are, how long and how fast is trained.
 _NOT_STEPPED = (
     "name",
@@ -73,15 +69,6 @@ def step_key(hypes: Hypes) -> str:
     return hashlib.sha1(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def make_scenes(folder: Path, formats: set[str]) -> None:
-    """Simulate a few frames for each format that has a writer, once, and for the one that stands in for the others."""
-    for name in sorted({name if REGISTRY.has("writer", name) else STAND_IN for name in formats}):
-        if not (folder / name).exists():
-            simulate(replace(_SCENE, out=folder / name, format=name))
-            if name == STAND_IN:
-                complete_frames(folder / name)
-
-
 def step(hypes: Hypes, scenes: Path) -> Stepped:
     """Shrink a configuration, then one forward, loss, backward pass and one evaluation with post-processing.
 
@@ -89,10 +76,8 @@ def step(hypes: Hypes, scenes: Path) -> Stepped:
         OpencoodError: something in the configuration does not fit; anything else that is raised is a defect.
     """
     started = perf_counter()
-    name = format_of(hypes)
-    used = name if REGISTRY.has("writer", name) else STAND_IN
-    small = _on_scene(shrink(hypes), scenes / used, used)
-    remarks = [f"no writer for {name} yet: stepped on {used} data"] if used != name else []
+    small = on_scene(shrink(hypes), scenes, format_of(hypes))
+    remarks = []
     if small.pop("box_align", None):
         remarks.append("box_align: left out, it needs boxes that were stored for these very frames")
     seed_draws(seed_of(small))
@@ -115,7 +100,7 @@ def _trained(hypes: Hypes, model: nn.Module) -> tuple[Hypes, tuple[float, tuple[
             raise
         for name in names:
             alone = _with_only(hypes, name)
-            with suppress(ConfigError, RuntimeError):
+            with suppress(ConfigError):
                 loss, seen, told = train_once(alone, model)
                 return alone, (loss, seen, (f"stepped on {name} alone: {error}", *told))
         raise
@@ -195,16 +180,6 @@ def _threshold(outputs: Mapping[str, Any]) -> float | None:
         return None
     scores = torch.sigmoid(logits.detach()).flatten()
     return float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
-
-
-def _on_scene(hypes: Hypes, scene: Path, dataset: str) -> Hypes:
-    """The configuration with the simulated folders, its agents' modalities assigned in turn for the test."""
-    content = {**hypes, "root_dir": str(scene / "train"), "validate_dir": str(scene / "validate")}
-    content["fusion"] = {**section(hypes, "fusion"), "dataset": dataset}
-    assignment = scene / f"{dataset}_4modality_in_order.json"
-    if "heter" in hypes and assignment.is_file():
-        content["heter"] = {**section(hypes, "heter"), "assignment_path": str(assignment)}
-    return hypes.replaced({**content, "test_dir": content["validate_dir"]})
 
 
 def _sample(dataset: Any) -> Any:

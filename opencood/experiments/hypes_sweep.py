@@ -20,8 +20,9 @@ import torch
 
 from opencood.config.loader import load_file
 from opencood.errors import ConfigError
-from opencood.experiments.hypes_check import BUILT, FAILED, REFUSED, STEPPED, Checked, check_file, guarded, hypes_files
-from opencood.experiments.hypes_step import Stepped, make_scenes, step
+from opencood.experiments.hypes_check import BUILT, FAILED, STEPPED, Checked, check_file, guarded, hypes_files
+from opencood.experiments.hypes_step import Stepped, step
+from opencood.experiments.step_scenes import make_scenes
 
 COLUMNS = ("files", "built", "stepped", "refused", "failed")
 Mapped = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -110,10 +111,9 @@ def _step_all(checks: list[Checked], scenes: Path, mapped: Mapped) -> Iterator[C
 
 
 def _with_step(check: Checked, result: Step) -> Checked:
-    stepped, error, defect = result
-    if stepped is None:
-        outcome, verb = (FAILED, "failed") if defect else (REFUSED, "is refused")
-        return replace(check, outcome=outcome, error=f"built, but its step {verb}: {error}")
+    stepped, error, _ = result
+    if stepped is None:  # what builds also steps, so a clear message does not excuse it
+        return replace(check, outcome=FAILED, error=f"built, but its step failed: {error}")
     return replace(check, outcome=STEPPED, stepped=stepped)
 
 
