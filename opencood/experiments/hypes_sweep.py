@@ -68,7 +68,10 @@ def sweep(options: SweepOptions) -> Iterator[Checked]:
 
 
 def summary(checks: Iterable[Checked]) -> list[str]:
-    """A table with a line for each repository: files, built, stepped, refused, failed, and how many are as expected."""
+    """A table with a line for each repository: files, built, stepped, refused, failed, and how many are as expected.
+
+    A line below it counts the steps for which something had to be changed or left out.
+    """
     listed = list(checks)
     groups = [*dict.fromkeys(check.group for check in listed), "all"]
     rows: list[tuple[str, ...]] = [("repository", *COLUMNS, "as the reference")]
@@ -80,10 +83,12 @@ def summary(checks: Iterable[Checked]) -> list[str]:
         agree = f"{sum(check.agrees for check in known)} of {len(known)}" if known else "-"
         rows.append((group, *map(str, (len(members), built, *(count[name] for name in COLUMNS[2:]))), agree))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    changed = sum(check.stepped is not None and bool(check.stepped.remarks) for check in listed)
+    notes = [f"{changed} stepped with something changed or left out, see their warnings"] if changed else []
     return [
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in rows
-    ]
+    ] + notes
 
 
 def _check(build: bool, task: tuple[Path, str]) -> Checked:
