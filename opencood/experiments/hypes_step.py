@@ -19,7 +19,7 @@ from opencood.config.loader import Hypes
 from opencood.config.tree import lookup, with_value
 from opencood.data.build import format_of, seed_of
 from opencood.data.frame import EGO
-from opencood.errors import ConfigError, DataError
+from opencood.errors import ConfigError, DataError, OpencoodError
 from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
 from opencood.experiments.distillation import untrained_teacher
 from opencood.experiments.fusion_methods import choose_method, detect
@@ -30,7 +30,7 @@ from opencood.experiments.step_scenes import on_scene
 from opencood.geometry.postprocessors.candidates import find_head
 from opencood.training.order import seed_draws
 from opencood.training.settings import settings_from
-from opencood.training.step import Criterion, NonFiniteLoss, Shares
+from opencood.training.step import Criterion, Shares
 
 CANDIDATES = 100
 THRESHOLD = "postprocess.target_args.score_threshold"
@@ -46,6 +46,10 @@ _NOT_STEPPED = (
     "yaml_parser",
     "train_params",
 )
+
+
+class BadStep(OpencoodError):
+    """A step was taken, but nothing could be learned from it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def train_once(hypes: Hypes, model: nn.Module) -> Trained:
 
     Raises:
         DataError: no frame can be used.
-        NonFiniteLoss: the loss or a gradient is not finite.
+        BadStep: the loss or a gradient is not finite, or there is no gradient at all.
     """
     dataset = build_dataset(hypes, train=True)
     model.train()
@@ -148,7 +152,9 @@ def train_once(hypes: Hypes, model: nn.Module) -> Trained:
         total.backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if not torch.isfinite(total) or not all(torch.isfinite(gradient).all() for gradient in gradients):
-        raise NonFiniteLoss("the loss or a gradient of the first step is not finite.")
+        raise BadStep("the loss or a gradient of the first step is not finite.")
+    if total.requires_grad and not any(gradient.any() for gradient in gradients):
+        raise BadStep("no parameter gets a gradient from the loss.")
     return Trained(float(total.detach()), modalities, remarks)
 
 
