@@ -125,7 +125,8 @@ def cast_of(format_name: str) -> Cast:
     Raises:
         ConfigError: there is no such format.
     """
-    cast: Cast = REGISTRY.get("writer", format_name, where="--format").target.cast
+    writer: Any = REGISTRY.get("writer", format_name, where="--format").target
+    cast: Cast = writer.cast
     return cast
 
 

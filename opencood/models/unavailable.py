@@ -1,4 +1,4 @@
-"""Published detectors that this version cannot build: they are refused by name, with the reason.
+"""Published detectors, and parts of them, that this version cannot build: they are refused by name, with the reason.
 
 Only names that nobody registered are looked up here, so an entry is without effect once its row exists.
 """
@@ -24,6 +24,7 @@ _FAMILIES = (
     ),
     (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
     (r"hmvit", f"HM-ViT {_NOT_YET}"),
+    (r"point_transformer", "nothing describes how this encoder is built"),
     (r"fpvrcnn|fvoxelrcnn", f"this detector with a second stage {_NOT_YET}"),
     (
         r"(point_pillar|second|voxel_net|pixor|lift_splat_shoot|center_point)_(intermediate\w*|fcooper|opv2v|cobevt|fax"
@@ -34,5 +35,5 @@ _FAMILIES = (
 
 
 def why_unavailable(core_method: str) -> str | None:
-    """Why a published ``model.core_method`` cannot be built here; None for any other name."""
+    """Why a published ``core_method`` of a model, or of a modality's encoder, cannot be built here; None for others."""
     return next((reason for pattern, reason in _FAMILIES if re.fullmatch(pattern, core_method, re.IGNORECASE)), None)
