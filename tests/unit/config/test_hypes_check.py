@@ -109,7 +109,7 @@ def test_a_refusal_of_what_the_reference_builds_is_a_failure(tmp_path: Path, sam
             model = {"core_method": "heter_model_late", "args": {"m1": {"core_method": name, "sensor_type": "lidar"}}}
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(sample(model=model)))
         checked = check_file(tmp_path / "c.yaml", expected="1")
-        assert checked.outcome == REFUSED and name in checked.error
+        assert checked.outcome == REFUSED and checked.error
 
 
 def test_the_known_slip_is_repaired_with_a_remark(tmp_path: Path) -> None:
