@@ -77,7 +77,8 @@ def make_scenes(folder: Path, formats: set[str]) -> None:
     """Simulate a few frames for each format that has a writer, once, and for the one that stands in for the others."""
     for name in sorted({name if REGISTRY.has("writer", name) else STAND_IN for name in formats}):
         if not (folder / name).exists():
-            simulate(replace(_SCENE, out=folder / name, format=name))
+            agents = _SCENE.agents if name == STAND_IN else None  # other formats say how many they hold
+            simulate(replace(_SCENE, out=folder / name, format=name, agents=agents))
             if name == STAND_IN:
                 complete_frames(folder / name)
 

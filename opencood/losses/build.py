@@ -33,6 +33,8 @@ def build_loss_section(section: Mapping[str, Any], where: str = "loss", hypes: M
     if "core_method" not in section:
         raise ConfigError(f"{where}.core_method: missing. Valid names: {', '.join(REGISTRY.names('loss'))}.")
     name, args = str(section["core_method"]), section.get("args")
+    if name == "point_pillar_loss" and "cls_weight" in (args or {}):
+        name = "point_pillar_loss_opencood"  # another loss of the same name, told by its arguments
     if not REGISTRY.has("loss", name):
         user_class = _published_lookup(name)
         if user_class is not None:

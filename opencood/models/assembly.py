@@ -17,6 +17,8 @@ from opencood.models.scene import SceneFeatures
 # In the order a frame passes them.
 SLOTS = ("encode", "own_head", "link", "levels", "fuse", "shrink", "head", "refine")
 Slot = Literal["encode", "own_head", "link", "levels", "fuse", "shrink", "head", "refine"]
+# Stands before the number of a head without a key, of which a row may have several.
+WHOLE_SCENE = "*"
 FuseStage = Callable[[SceneFeatures], SceneFeatures]
 
 
@@ -69,6 +71,10 @@ class Assembly:
         args: the keys of ``model.args`` it reads, besides modalities.
         ignores: keys that published files carry although no model reads them.
         feature_key: output under which the map before the heads is published; empty when it is not.
+        frame: whose coordinates the maps of a collaborative row are in: each agent's ``own``, or already the ``ego``'s,
+            because its data are projected before they are encoded; nothing is warped then.
+        reads: what of the batch besides sensor data and ``record_len`` it needs: ``pairwise_t_matrix``,
+            ``prior_encoding``, ``lidar_pose``.
         freeze: from ``model.args`` and the names of the parts to what does not train.
         backends: from ``model.args`` to the modalities that have a backend, where that is not the parts' own ``{m}``.
         arrange: from the published ``model.args`` to the layout that the parts read.
@@ -88,6 +94,8 @@ class Assembly:
     link: Callable[[Mapping[str, Any]], Link] = plain_link
     probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     feature_key: str = ""
+    frame: Literal["own", "ego"] = "own"
+    reads: frozenset[str] = frozenset({"pairwise_t_matrix"})
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
     backends: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
@@ -114,8 +122,8 @@ class Backend:
 
 
 def run_heads(heads: Mapping[str, nn.Module], scene: SceneFeatures) -> dict[str, Any]:
-    """Outputs by name: of a head with a key from the map, of one without from the scene (see :class:`Part`)."""
+    """Outputs by name: of a head with a key from the map, of one without (``*``) from the scene (see :class:`Part`)."""
     outputs: dict[str, Any] = {}
     for key, head in heads.items():
-        outputs |= {key: head(scene.map)} if key else head(scene)
+        outputs |= head(scene) if key.startswith(WHOLE_SCENE) else {key: head(scene.map)}
     return outputs

@@ -47,6 +47,8 @@ class Detector(nn.Module):
         self.freeze = Freeze()
         self.drops: frozenset[str] | None = None
         self.has_weights = False
+        # Parts whose children are registered but who are not themselves; the mode must reach them all the same.
+        self.nameless: tuple[nn.Module, ...] = ()
         # The parts are registered under their published names by the builder; these mappings only say who does what.
         self._chains = {m: tuple(chain) for m, chain in chains.items()}
         self._link = (link,)
@@ -166,11 +168,14 @@ class Detector(nn.Module):
     ) -> SceneFeatures:
         if not self.assembly.collaborates:
             return SceneFeatures((level,), (1,) * len(level), extent=self.extent, modality=names, aux=aux)
+        known = {name: batch[name] for name in self.assembly.reads if name in batch}
+        if missing := sorted(self.assembly.reads - set(known)):
+            raise DataError(f"{self.assembly.name} needs {', '.join(missing)} in the batch; it has {', '.join(batch)}.")
         record_len = tuple(int(n) for n in batch["record_len"])
-        pairwise = batch["pairwise_t_matrix"]
-        if all(keep):
-            return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
-        everybody = SceneFeatures((), record_len, pairwise, self.extent)
+        everybody = SceneFeatures(
+            (), record_len, known.get("pairwise_t_matrix"), self.extent, frame=self.assembly.frame
+        )
+        everybody = replace(_with_motion(everybody, batch, known), pose=known.get("lidar_pose"))
         return replace(everybody.select(keep), maps=(level,), modality=names, aux=aux)
 
     # --- link ------------------------------------------------------------------------------------
@@ -233,7 +238,8 @@ class Detector(nn.Module):
     def train(self, mode: bool = True) -> Detector:
         """Set the mode; what is frozen stays frozen."""
         super().train(mode)
-        self.link.train(mode)
+        for part in (self.link, *self.nameless):
+            part.train(mode)
         self.freeze.enforce(self, mode)
         return self
 
@@ -246,3 +252,14 @@ def _agents(batch: Mapping[str, Any], names: Sequence[str], modality: str, colla
         return int(sum(batch["record_len"]))
     boxes = batch.get("object_bbx_center")
     return None if boxes is None else len(boxes)
+
+
+def _with_motion(scene: SceneFeatures, batch: Mapping[str, Any], known: Mapping[str, Any]) -> SceneFeatures:
+    """With speed, delay, kind and correction of every agent, from the padded (B, L, ...) entries of the batch."""
+    if "prior_encoding" not in known:
+        return scene
+    places = tuple(place.to(known["prior_encoding"].device) for place in scene.places)
+    speed, delay, kind = known["prior_encoding"][places].unbind(-1)
+    correction = batch.get("spatial_correction_matrix")
+    moved = None if correction is None else correction[places]
+    return replace(scene, speed=speed, delay=delay, kind=kind, correction=moved)

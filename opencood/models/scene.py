@@ -35,6 +35,7 @@ class SceneFeatures:
         delay: (N,) age of the agent's data, in frames.
         speed: (N,) speed of the agent.
         correction: (N, 4, 4) motion of the agent between its data and now.
+        pose: (N, 6) where the agent believes to be: x, y, z in metres, roll, yaw, pitch in degrees.
         frame: whose coordinates the maps are in: each agent's ``own``, or already the ``ego``'s (early projection).
         sizes: (H, W) of each modality where they differ; maps are then as large as the largest, filled with zeros.
         aux: the published extra outputs gathered on the way.
@@ -49,6 +50,7 @@ class SceneFeatures:
     delay: Tensor | None = None
     speed: Tensor | None = None
     correction: Tensor | None = None
+    pose: Tensor | None = None
     frame: Literal["own", "ego"] = "own"
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     aux: Mapping[str, Any] = field(default_factory=dict)
@@ -163,7 +165,7 @@ class SceneFeatures:
         )
 
     def _per_agent(self, rows: list[int]) -> dict[str, Any]:
-        known = {name: getattr(self, name) for name in ("kind", "delay", "speed", "correction")}
+        known = {name: getattr(self, name) for name in ("kind", "delay", "speed", "correction", "pose")}
         return {name: None if values is None else values[rows] for name, values in known.items()}
 
     def _pairwise_of(self, keep: Tensor) -> Tensor | None:

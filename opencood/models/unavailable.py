@@ -23,13 +23,7 @@ _FAMILIES = (
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
-    (r"hmvit", f"HM-ViT {_NOT_YET}"),
-    (r"fpvrcnn|fvoxelrcnn", f"this detector with a second stage {_NOT_YET}"),
-    (
-        r"(point_pillar|second|voxel_net|pixor|lift_splat_shoot|center_point)_(intermediate\w*|fcooper|opv2v|cobevt|fax"
-        r"|where2comm|v2vnet\w*|transformer|coalign|mash)",
-        f"this homogeneous model {_NOT_YET}",
-    ),
+    (r"second_(fcooper|v2xvit)|center_point_(intermediate\w*|where2comm)", f"this homogeneous model {_NOT_YET}"),
 )
 
 
