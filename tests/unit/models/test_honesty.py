@@ -13,7 +13,12 @@ COMPRESSED = {"compressor": {"input_dim": 24, "compress_ratio": 4}}
 # Send codes or chosen cells of half the map.
 SMALL = {"point_pillar_where2comm", "point_pillar_intermediate", "point_pillar_coalign"}
 # Detectors whose fresh weights make next to nothing of the sample.
-FAINT = {"point_pillar_intermediate": 2, "point_pillar_mash": 4, "point_pillar_where2comm": 2}
+FAINT = {
+    "point_pillar_v2vnet_robust": 1,
+    "point_pillar_intermediate": 2,
+    "point_pillar_mash": 4,
+    "point_pillar_where2comm": 2,
+}
 CASES = [(name, {}) for name in COLLABORATIVE] + [("heter_model_baseline", COMPRESSED)]
 CASES += [("heter_model_baseline", {"fusion_method": method, method: args}) for method, args in FUSIONS.items()]
 pytestmark = pytest.mark.parametrize(("name", "changes"), CASES)
