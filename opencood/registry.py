@@ -40,6 +40,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "opencood.models.assemblies",
         "opencood.models.assemblies_variants",
         "opencood.models.assemblies_voxels",
+        "opencood.models.assemblies_gencomm",
     ),
     "loss": ("opencood.losses",),
     "scheduler": ("opencood.training.schedules",),

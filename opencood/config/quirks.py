@@ -121,6 +121,12 @@ QUIRKS: dict[str, Quirk] = {
     "camera_crop_mask_wrapped": Quirk(
         True, False, "A crop mask larger than the map wraps around by negative indices.", "models.md 3.3"
     ),
+    "generator_start": Quirk(
+        "ego", "ego", "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.", "gencomm.md Q4"
+    ),
+    "generator_keeps_ego_feature": Quirk(
+        False, True, "GenComm: the ego keeps its own feature instead of one generated from its message.", "gencomm.md Q3"
+    ),
     # training
     "resume_lr_offset": Quirk(
         True, False, "The first resumed epoch uses the rate for its own index, one epoch early.", "e2e.md, tools.md 2"

@@ -91,12 +91,13 @@ class Detector(nn.Module):
         names = self._names(batch, present)
         maps, aux = [], {}
         for m, inputs in present.items():
-            level, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
-            maps.append(level)
+            levels, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
+            maps.append(levels)
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
-        level = _in_agent_order(maps, list(present), names)
-        scene = self._scene(batch, level, names or tuple(m for m in present if m != SHARED) * len(level), aux)
-        return scene.with_maps(level, **run_heads(self._own_heads, scene))
+        levels = [_in_agent_order(list(level), list(present), names) for level in zip(*maps, strict=True)]
+        agents = len(levels[0])
+        scene = self._scene(batch, levels[0], names or tuple(m for m in present if m != SHARED) * agents, aux)
+        return scene.with_maps(*levels, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
         if SHARED in self._chains:
@@ -113,12 +114,15 @@ class Detector(nn.Module):
             )
         return names
 
-    def _see(self, modality: str, inputs: Mapping[str, Tensor], agents: int | None) -> tuple[Tensor, Mapping[str, Any]]:
+    def _see(
+        self, modality: str, inputs: Mapping[str, Tensor], agents: int | None
+    ) -> tuple[tuple[Tensor, ...], Mapping[str, Any]]:
+        """Maps of one modality's agents and extra outputs; the last part of a chain may give several maps."""
         encoder, *rest = self._chains[modality]
         level, aux = encoder(inputs, agents)
         for part in rest:
             level = part(level)
-        return level, aux
+        return level if isinstance(level, tuple) else (level,), aux
 
     def _scene(
         self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any]

@@ -93,6 +93,16 @@ class SceneFeatures:
         size = (values.shape[-2], values.shape[-1])
         return warp(values, self._ego_affine.to(values), size, align_corners=align_corners)
 
+    def from_ego(self, values: Tensor) -> Tensor:
+        """Warp maps (N, C, H, W), each in the frame of its agent's ego, into the agent's own; inverse of ``to_ego``."""
+        if self.frame == "ego":
+            return values
+        if self.pairwise is None or self.extent is None:
+            raise ValueError("this scene has no poses, so nothing can be warped from the ego")
+        scene, slot = (place.to(self.pairwise.device) for place in self.places)
+        affine = normalize_pairwise(self.pairwise[scene, slot, 0], *self.extent)
+        return warp(values, affine.to(values))
+
     @cached_property
     def _ego_affine(self) -> Tensor:
         """(N, 2, 3): normalised row 0 of the pairwise matrices, which maps an ego position to the agent's map."""

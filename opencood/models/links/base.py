@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class Link(nn.Module):
             none.
     """
 
-    leaks: ClassVar[tuple[str, ...]] = ()
+    leaks: tuple[str, ...] = ()
 
     def bind(self, probes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
         """Take the probes of the assembly. The plain links use none."""
