@@ -34,6 +34,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "backbone": ("opencood.models.backbones",),
     "aligner": ("opencood.models.backbones",),
     "link": ("opencood.models.links",),
+    "adapter": ("opencood.models.links",),
     "fusion": ("opencood.models.fusion",),
     "head": ("opencood.models.heads",),
     "model": (

@@ -121,6 +121,9 @@ QUIRKS: dict[str, Quirk] = {
     "camera_crop_mask_wrapped": Quirk(
         True, False, "A crop mask larger than the map wraps around by negative indices.", "models.md 3.3"
     ),
+    "codebook_draws_in_test": Quirk(
+        True, False, "CodeFilling draws its words in evaluation too; False: the likeliest words.", "gencomm.md 4.1"
+    ),
     "generator_start": Quirk(
         "ego", "ego", "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.", "gencomm.md Q4"
     ),

@@ -66,6 +66,7 @@ class Assembly:
         ignores: keys that published files carry although no model reads them.
         feature_key: output under which the map before the heads is published; empty when it is not.
         freeze: from ``model.args`` and the names of the parts to what does not train.
+        detector: class of the detector when it does not walk the four stages (training of adapters).
     """
 
     name: str
@@ -80,6 +81,7 @@ class Assembly:
     feature_key: str = ""
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
+    detector: type[nn.Module] | None = None
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _join(
 
     owners = [name for name in groups if heads("head", name)]
     link = row.link({row.parts[i].name.format(m=m): part for m in groups for i, part in of("link", m).items()})
-    return Detector(
+    return (row.detector or Detector)(
         row,
         chains={m: list(of("encode", m).values()) for m in names},
         link=link,

@@ -13,17 +13,23 @@ from torch import nn
 from opencood.errors import ConfigError
 from opencood.models import parts
 from opencood.models.context import Context
+from opencood.models.links.adapters import Translator
+from opencood.models.links.codefilling_mask import CommunicationMask
+from opencood.models.links.codefilling_quantizer import CodeFillingQuantizer, WordDraws
 from opencood.models.links.degradation import Degradation
 from opencood.models.links.diffusion import FeatureGenerator
 from opencood.models.links.diffusion_unet import MESSAGE_CHANNELS, DenoisingUNet
 from opencood.models.links.enhancer import ChannelEnhancer
 from opencood.models.links.gencomm import Sampling
 from opencood.models.links.message_extractor import MessageBranch, MessageExtractor
+from opencood.models.links.mpda import CrossDomainTransformer, DomainClassifier, Resizer
 from opencood.registry import REGISTRY, Entry
 
 # Keys of the generator's sections that published files carry and nothing reads (checkpoints depend on it).
 UNREAD_OF_NETWORK = ("embed_dim",)
 UNREAD_OF_SCHEDULE = ("beta_schedule", "beta_start", "beta_end")
+CLASSIFIER_WIDTH = 128
+SHRUNK_WIDTH = 256  # of MPDA's spatial shrinker, whatever arrives
 
 
 def checked(ctx: Context, target: Callable[..., Any], key: str, ignores: tuple[str, ...] = (), **context: Any) -> Any:
@@ -98,6 +104,83 @@ def enhancer(ctx: Context) -> nn.Module:
         raise ConfigError(f"model.args.enhancer.in_ch: a number of channels is needed, not {width!r}.")
     ctx.check_width(width, "enhancer")
     return ChannelEnhancer(width)
+
+
+# --- CodeFilling --------------------------------------------------------------------------------
+
+
+def quantizer(ctx: Context) -> nn.Module:
+    """``codebook``: {seg_num, dict_size, channel}."""
+    return checked(ctx, CodeFillingQuantizer, "codebook", ignores=("r",))
+
+
+def word_draws(ctx: Context) -> nn.Module:
+    """Whether words are drawn in evaluation too follows parity."""
+    return WordDraws(in_test=ctx.quirk("codebook_draws_in_test"))
+
+
+def communication_mask(ctx: Context) -> nn.Module:
+    """``communication``: {thre, gaussian_smooth, solver}."""
+    return checked(ctx, CommunicationMask, "communication")
+
+
+# --- MPDA ---------------------------------------------------------------------------------------
+
+
+def resizer(ctx: Context) -> nn.Module:
+    """``resizer``; not used with ``rebuttal: true``."""
+    return checked(ctx, Resizer, "resizer", used=not ctx.args.get("rebuttal", False))
+
+
+def transformer(ctx: Context) -> nn.Module:
+    """``cdt``."""
+    return checked(ctx, CrossDomainTransformer, "cdt")
+
+
+def classifier(ctx: Context) -> nn.Module:
+    """``classifier``: its channels, 128 by default."""
+    return DomainClassifier(ctx.args.get("classifier", CLASSIFIER_WIDTH))
+
+
+def spatial_shrinker(ctx: Context) -> nn.Module | None:
+    """Half the resolution before sending, when ``spatial_shrinker`` asks for it."""
+    if not ctx.args.get("spatial_shrinker"):
+        return None
+    return nn.Conv2d(SHRUNK_WIDTH, SHRUNK_WIDTH, 3, stride=2, padding=1)
+
+
+def spatial_deshrinker(ctx: Context) -> nn.Module | None:
+    """The resolution from before ``spatial_shrinker``, at the receiver."""
+    if not ctx.args.get("spatial_shrinker"):
+        return None
+    return nn.ConvTranspose2d(SHRUNK_WIDTH, SHRUNK_WIDTH, 4, stride=2, padding=1)
+
+
+# --- STAMP --------------------------------------------------------------------------------------
+
+
+def translator(role: str, but: str = "") -> Callable[[Context], nn.Module | None]:
+    """``adapter`` or ``reverter`` of a type: {core_method, args}; the type ``but`` has none."""
+
+    def make(ctx: Context) -> nn.Module | None:
+        if ctx.modality == but:
+            return None
+        section = ctx.need(role)
+        if not isinstance(section, Mapping) or "core_method" not in section:
+            raise ConfigError(f"{ctx.where(role)}: a mapping with core_method and args is needed, not {section!r}.")
+        args, egos = section.get("args") or {}, ctx.args.get("ego_modality")
+        return Translator(role, section["core_method"], args, ctx.where(role, "args"), of_ego=ctx.modality == egos)
+
+    return make
+
+
+def of_ego(make: Callable[[Context], nn.Module | None]) -> Callable[[Context], nn.Module | None]:
+    """A part that only the ego's type has; it stands behind the shared fusion, which may change the width."""
+
+    def make_for_ego(ctx: Context) -> nn.Module | None:
+        return make(ctx.carrying(None)) if ctx.modality == ctx.args.get("ego_modality") else None
+
+    return make_for_ego
 
 
 # --- damaged messages ---------------------------------------------------------------------------

@@ -137,6 +137,11 @@ class SceneFeatures:
             **self._per_agent([row]),
         )
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is one agent as it knows itself (see :meth:`alone`), so that what it says goes over a wire."""
+        return self.pairwise is None
+
     def fused(self, level: Tensor, **aux: Any) -> SceneFeatures:
         """What the scenes became: one map (B, C, H, W) in the view of each ego."""
         egos = self.layout().of_egos()

@@ -14,6 +14,7 @@ from opencood.models.links.diffusion_unet import DenoisingUNet
 
 # The published schedule; what the YAML says about it is not read, checkpoints depend on that.
 FIRST_BETA, LAST_BETA = 0.005, 0.05
+LEAST_VARIANCE = 1e-20  # of the first step, which adds no noise
 
 
 def schedule(steps: int) -> dict[str, Tensor]:
@@ -22,8 +23,6 @@ def schedule(steps: int) -> dict[str, Tensor]:
     alpha_bar = np.cumprod(1 - beta)
     before = np.append(1.0, alpha_bar[:-1])
     variance = beta * (1 - before) / (1 - alpha_bar)
-    # the first step adds no noise, so its logarithm is that of the second
-    clipped = np.append(variance[1], variance[1:]) if steps > 1 else np.full(1, np.finfo(float).tiny)
     values = {
         "betas": beta,
         "alphas_cumprod": alpha_bar,
@@ -34,7 +33,7 @@ def schedule(steps: int) -> dict[str, Tensor]:
         "sqrt_recip_alphas_cumprod": np.sqrt(1 / alpha_bar),
         "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / alpha_bar - 1),
         "posterior_variance": variance,
-        "posterior_log_variance_clipped": np.log(clipped),
+        "posterior_log_variance_clipped": np.log(np.maximum(variance, LEAST_VARIANCE)),
         "posterior_mean_coef1": beta * np.sqrt(before) / (1 - alpha_bar),
         "posterior_mean_coef2": (1 - before) * np.sqrt(1 - beta) / (1 - alpha_bar),
     }
