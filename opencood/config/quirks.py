@@ -125,10 +125,16 @@ QUIRKS: dict[str, Quirk] = {
         True, False, "CodeFilling draws its words in evaluation too; False: the likeliest words.", "gencomm.md 4.1"
     ),
     "generator_start": Quirk(
-        "ego", "ego", "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.", "gencomm.md Q4"
+        "ego",
+        "ego",
+        "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.",
+        "gencomm.md Q4",
     ),
     "generator_keeps_ego_feature": Quirk(
-        False, True, "GenComm: the ego keeps its own feature instead of one generated from its message.", "gencomm.md Q3"
+        False,
+        True,
+        "GenComm: the ego keeps its own feature instead of one generated from its message.",
+        "gencomm.md Q3",
     ),
     # training
     "resume_lr_offset": Quirk(

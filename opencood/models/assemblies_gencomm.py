@@ -143,8 +143,7 @@ GENCOMM = Assembly(
     fuse_once,
     collaborates=True,
     batch_key="inputs_{m}",
-    args=ARGS
-    | {"gencomm", "diffcomm", "message_extractor", "enhancer", "trick", "keep_ego_feature", "sampling"},
+    args=ARGS | {"gencomm", "diffcomm", "message_extractor", "enhancer", "trick", "keep_ego_feature", "sampling"},
     link=gencomm_link,
     ignores=IGNORES,
     freeze=for_compressor,

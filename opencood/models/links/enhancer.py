@@ -19,9 +19,7 @@ class RestingAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.angle_bias_table = nn.Parameter(torch.zeros(RESTING_ANGLES))
-        self.qkv = nn.ModuleDict(
-            {"to_q": nn.Linear(channels, channels), "to_kv": nn.Linear(channels, 2 * channels)}
-        )
+        self.qkv = nn.ModuleDict({"to_q": nn.Linear(channels, channels), "to_kv": nn.Linear(channels, 2 * channels)})
         self.proj = nn.Linear(channels, channels)
 
 

@@ -115,15 +115,6 @@ def _v2xreal_postprocess(case: Case) -> Outputs:
     return {"boxes": boxes, "score_label": scores, "gt_boxes": truth[order], "gt_label": classes[order]}
 
 
-def _v2xreal_loss(case: Case) -> Outputs:
-    criterion = REGISTRY.build("loss", case.meta["loss"]["core_method"], dict(case.meta["loss"]["args"]))
-    heads = {name: head.requires_grad_() for name, head in case.tensors("output").items()}
-    total, terms = criterion(heads, case.tensors("target"))
-    total.backward()
-    norms = {name: head.grad.norm() for name, head in heads.items() if head.grad is not None}
-    return {"loss": total, "parts": terms, "grad_norm": norms}
-
-
 def _gives(*names: str) -> Callable[[Case], bool]:
     return lambda case: set(names) <= set(case.wanted)
 
@@ -133,5 +124,4 @@ KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (lambda case: "files" in case.meta, _v2xreal_samples),
     (_gives("anchor_shape"), _v2xreal_targets),
     (_gives("score_label"), _v2xreal_postprocess),
-    (lambda case: case.meta.get("loss", {}).get("core_method") == "point_pillar_v2xreal_loss", _v2xreal_loss),
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from opencood.evaluation.average_precision import average_precision
+from opencood.evaluation.matching import match_frame
 from opencood.losses.build import build_loss
 from opencood.models.build import build_model
 from opencood.models.context import Context
@@ -23,6 +26,7 @@ from tests.golden.case import Case
 
 Outputs = dict[str, Any]
 DIALECT = {"flavor": "gencomm", "parity": "published"}
+_FOUND = ("det", "score")
 _NOISE_UNIT, _UNIFORM_UNIT = 32, 256  # stored as whole numbers
 
 
@@ -207,14 +211,19 @@ def _loss(case: Case) -> Outputs:
 
 
 def _average_precisions(case: Case) -> Outputs:
-    """Both orders at three thresholds; a frame without detections has no ``det``."""
-    thresholds = sorted({int(name.rpartition("/")[2]) for name in case.wanted})
-    frames = [_matched(case, name.removeprefix("gt/"), thresholds) for name in sorted(case.inputs) if name[:3] == "gt/"]
+    """Both orders at three thresholds, in percent; a frame without detections has no ``det``."""
+    percents = sorted({int(name.rpartition("/")[2]) for name in case.wanted})
+    thresholds = [percent / 100 for percent in percents]
+    numbers = sorted(int(name.removeprefix("gt/")) for name in case.inputs if name.startswith("gt/"))
+    frames = []
+    for number in numbers:
+        found = [case.inputs[f"{name}/{number}"] if f"{name}/{number}" in case.inputs else None for name in _FOUND]
+        frames.append(match_frame(*found, case.inputs[f"gt/{number}"], thresholds))
     outputs: Outputs = {}
-    for k, threshold in enumerate(thresholds):
-        outputs[f"ap_global/{threshold}"] = average_precision(frames, k, global_order=True)
-        outputs[f"ap_perframe/{threshold}"] = average_precision(frames, k, global_order=False)
-        outputs[f"tp/{threshold}"] = np.concatenate([frame.hits[k] for frame in frames])
+    for percent, threshold in zip(percents, thresholds, strict=True):
+        for order, by_score in (("global", True), ("perframe", False)):
+            outputs[f"ap_{order}/{percent}"] = np.array(average_precision(frames, threshold, by_score).ap)
+        outputs[f"tp/{percent}"] = np.concatenate([frame.true_positive[threshold] for frame in frames])
     return outputs
 
 
@@ -237,4 +246,5 @@ KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Mapping[str, Any]]],
     (_module("communication"), _communication),
     (lambda case: "model" in case.meta, _detector),
     (lambda case: "loss" in case.meta, _loss),
+    (lambda case: "gt/0" in case.inputs, _average_precisions),
 )
