@@ -9,6 +9,7 @@ from typing import Any
 from opencood.errors import ConfigError
 from opencood.models import parts
 from opencood.models import parts_gencomm as own
+from opencood.models.adapter_training import PROTOCOL, AdapterTraining, AdapterTrainingBuilder
 from opencood.models.assemblies import (
     COMPRESSOR,
     ELSEWHERE,
@@ -22,7 +23,6 @@ from opencood.models.assemblies import (
     fuse_once,
     no_fusion,
 )
-from opencood.models.adapter_training import PROTOCOL, AdapterTraining, AdapterTrainingBuilder
 from opencood.models.assembly import Assembly, Part
 from opencood.models.builder import register_assembly
 from opencood.models.freezing import Freeze, for_compressor

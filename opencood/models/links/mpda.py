@@ -74,7 +74,7 @@ class Resizer(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Tokens ask the tokens of another map in the same window; keys ``to_q, to_k, to_v`` (LayerNorm, Linear), ``proj``."""
+    """Tokens ask those of another map in the same window; keys ``to_q, to_k, to_v`` (LayerNorm, Linear), ``proj``."""
 
     def __init__(self, dim: int, heads: int, dim_head: int) -> None:
         super().__init__()

@@ -217,7 +217,7 @@ def _average_precisions(case: Case) -> Outputs:
     numbers = sorted(int(name.removeprefix("gt/")) for name in case.inputs if name.startswith("gt/"))
     frames = []
     for number in numbers:
-        found = [case.inputs[f"{name}/{number}"] if f"{name}/{number}" in case.inputs else None for name in _FOUND]
+        found = [case.inputs.get(f"{name}/{number}") for name in _FOUND]
         frames.append(match_frame(*found, case.inputs[f"gt/{number}"], thresholds))
     outputs: Outputs = {}
     for percent, threshold in zip(percents, thresholds, strict=True):
