@@ -76,6 +76,7 @@ class AdapterTrainingBuilder(AssemblyBuilder):
         kept = {key: value for key, value in args.items() if key not in ignored}
         _check_types(self.row, kept)
         detector = build_detector(self.row, kept, hypes)
+        assert isinstance(detector, AdapterTraining)
         if args.get("crop_to_visible"):
             (own,) = (m for m in modalities(kept) if m != PROTOCOL)
             detector.visible = _visible(kept, own)

@@ -81,7 +81,7 @@ class Assembly:
     feature_key: str = ""
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
-    detector: type[nn.Module] | None = None
+    detector: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)

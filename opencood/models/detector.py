@@ -94,10 +94,9 @@ class Detector(nn.Module):
             levels, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
             maps.append(levels)
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
-        levels = [_in_agent_order(list(level), list(present), names) for level in zip(*maps, strict=True)]
-        agents = len(levels[0])
-        scene = self._scene(batch, levels[0], names or tuple(m for m in present if m != SHARED) * agents, aux)
-        return scene.with_maps(*levels, **run_heads(self._own_heads, scene))
+        first, *more = [_in_agent_order(list(level), list(present), names) for level in zip(*maps, strict=True)]
+        scene = self._scene(batch, first, names or tuple(m for m in present if m != SHARED) * len(first), aux)
+        return scene.with_maps(first, *more, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
         if SHARED in self._chains:

@@ -186,13 +186,13 @@ def of_ego(make: Callable[[Context], nn.Module | None]) -> Callable[[Context], n
 # --- damaged messages ---------------------------------------------------------------------------
 
 
-def degradation(**published: float) -> Callable[[Context], nn.Module | None]:
+def degradation(drop: float, noise_std: float = 0.0) -> Callable[[Context], nn.Module | None]:
     """``degradation``: {drop, noise_std, seed}; ``missing_message: true`` means what a method was published with."""
 
     def make(ctx: Context) -> nn.Module | None:
         if ctx.args.get("degradation"):
             return checked(ctx, Degradation, "degradation")
-        return Degradation(**published) if ctx.args.get("missing_message") else None
+        return Degradation(drop, noise_std) if ctx.args.get("missing_message") else None
 
     return make
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from opencood.models.backbones.aligner import ConvNeXtAligner
 from opencood.models.links.adapter_grid import GridChange
-from opencood.registry import REGISTRY, register
+from opencood.registry import REGISTRY, Entry, register
 
 
 class Translator(nn.Module):
@@ -44,7 +44,13 @@ class GridAdapter(nn.Module):
         in_channels, out_channels: of the two maps.
         in_cav_lidar_range, out_cav_lidar_range: x0, y0, z0, x1, y1, z1 in metres.
         in_feature_shape, out_feature_shape: cells (H, W); only their ratio to the ranges matters.
+        submodule_args: what the layers of this kind of adapter are made of.
+
+    Attributes:
+        build: makes the layers from both numbers of channels and ``submodule_args``.
     """
+
+    build: Callable[..., None]
 
     def __init__(
         self,
@@ -58,11 +64,9 @@ class GridAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = GridChange(in_cav_lidar_range, out_cav_lidar_range, in_feature_shape, out_feature_shape)
-        self.build(in_channels, out_channels, **(submodule_args or {}))
-
-    def build(self, in_channels: int, out_channels: int, **submodule_args: Any) -> None:
-        """Make the layers of one kind of adapter."""
-        raise NotImplementedError
+        channels = {"in_channels": in_channels, "out_channels": out_channels}
+        layers = Entry("adapter", type(self).__name__, self.build)
+        self.build(**REGISTRY.check_arguments(layers, submodule_args, "submodule_args", **channels))
 
 
 @register("adapter", "adapterconvnext")

@@ -21,9 +21,8 @@ def gaussian_filter(k_size: int, c_sigma: float) -> nn.Conv2d:
     squared = reach[:, None] ** 2 + reach[None] ** 2
     kernel = torch.exp(-squared / (2 * c_sigma**2)) / (2 * math.pi * c_sigma)
     layer = nn.Conv2d(1, 1, k_size, padding=(k_size - 1) // 2)
-    with torch.no_grad():
-        layer.weight.copy_(kernel[None, None])
-        layer.bias.zero_()
+    layer.weight = nn.Parameter(kernel[None, None])
+    layer.bias = nn.Parameter(torch.zeros(1))
     return layer
 
 

@@ -41,11 +41,6 @@ class Words(nn.Module):
         """One-hot choices (R, groups, words) to features (R, C)."""
         return torch.einsum("rgk,gkd->rgd", sample, self._codebook).flatten(1)
 
-    def of_codes(self, codes: Tensor) -> Tensor:
-        """Numbers of words (R, groups) to features (R, C)."""
-        groups = torch.arange(codes.shape[1], device=codes.device)
-        return self._codebook[groups, codes].flatten(1)
-
 
 class WordChoice(nn.Module):
     """From features to words; keys ``_codebook, _temperature, _bound.bound``."""
@@ -79,14 +74,18 @@ class LevelEncoder(nn.Module):
         self._quantizationHead = nn.Linear(channels, channels)
         self._latentHead = None if last else nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (R, C) to what the level makes of them (R, C) and the logits of its words."""
-        latent = self._latentStageEncoder(x)
-        return latent, self._quantizer(self._quantizationHead(latent))
+    def forward(self, x: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows (R, C) to the choice of words (R, groups, words), their logits, and what they leave over (R, C).
 
-    def rest(self, latent: Tensor, sample: Tensor) -> Tensor | None:
-        """What the chosen words leave over; None at the last level."""
-        return None if self._latentHead is None else self._latentHead(latent) - self._dequantizer(sample)
+        ``uniform`` (R, groups, words) are the draws behind the choice; None takes the likeliest words. The last level
+        leaves nothing over.
+        """
+        latent = self._latentStageEncoder(x)
+        logits = self._quantizer(self._quantizationHead(latent))
+        sample = _one_hot(logits) if uniform is None else _drawn(logits, uniform)
+        if self._latentHead is None:
+            return sample, logits, None
+        return sample, logits, self._latentHead(latent) - self._dequantizer(sample)
 
 
 class LevelDecoder(nn.Module):
@@ -99,9 +98,9 @@ class LevelDecoder(nn.Module):
         self._sideHead = None if last else nn.Linear(channels, channels)
         self._restoreHead = nn.Linear(channels, channels)
 
-    def forward(self, words: Tensor, deeper: Tensor | None) -> Tensor:
-        """Features of the words (R, C) and what the deeper level restored, to rows (R, C)."""
-        restored = self._dequantizationHead(words)
+    def forward(self, sample: Tensor, deeper: Tensor | None) -> Tensor:
+        """A choice of words (R, groups, words) and what the deeper level restored, to rows (R, C)."""
+        restored = self._dequantizationHead(self._dequantizer(sample))
         if self._sideHead is not None and deeper is not None:
             restored = restored + self._sideHead(deeper)
         return self._restoreHead(restored)
@@ -138,26 +137,23 @@ class CodeFillingQuantizer(nn.Module):
         Returns:
             the restored rows (R, C); per level the codes (R, groups) that were chosen, and the logits without noise.
         """
-        samples, codes, logits = [], [], []
+        samples, logits = [], []
         rest: Tensor | None = x
         for level, encoder in enumerate(self._encoders):
-            latent, scores = encoder(rest)
-            sample = _one_hot(scores) if uniforms is None else _drawn(scores, uniforms[level])
-            rest = encoder.rest(latent, sample)
+            sample, scores, rest = encoder(rest, None if uniforms is None else uniforms[level])
             samples.append(sample)
-            codes.append(sample.argmax(dim=-1))
             logits.append(scores)
-        words = [decoder._dequantizer(sample) for decoder, sample in zip(self._decoders, samples, strict=True)]
-        return self._restored(words), codes, logits
+        return self._restored(samples), [sample.argmax(dim=-1) for sample in samples], logits
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (R, levels, groups) to the restored rows (R, C), as :meth:`forward` restored them."""
-        return self._restored([decoder._dequantizer.of_codes(codes[:, k]) for k, decoder in enumerate(self._decoders)])
+        samples = F.one_hot(codes, self.words).to(next(self.parameters()))
+        return self._restored(samples.unbind(dim=1))
 
-    def _restored(self, words: Sequence[Tensor]) -> Tensor:
+    def _restored(self, samples: Sequence[Tensor]) -> Tensor:
         restored: Tensor | None = None
-        for decoder, of_level in zip(reversed(self._decoders), reversed(words), strict=True):
-            restored = decoder(of_level, restored)
+        for decoder, sample in zip(reversed(self._decoders), reversed(samples), strict=True):
+            restored = decoder(sample, restored)
         assert restored is not None
         return restored
 

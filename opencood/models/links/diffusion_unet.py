@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,13 @@ class StepEmbedding(nn.Module):
         angles = step.to(rates)[:, None] * rates
         waves = F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, self.channels - 2 * half))
         return self.dense[1](F.silu(self.dense[0](waves)))
+
+
+class BlockSettings(NamedTuple):
+    """What all residual blocks of a network share."""
+
+    step_channels: int
+    dropout: float
 
 
 class ResidualBlock(nn.Module):
@@ -103,15 +111,45 @@ class Double(nn.Module):
 class Level(nn.Module):
     """Blocks of one resolution, each perhaps followed by attention; keys ``block.{j}``, ``attn.{j}``."""
 
-    def __init__(self, widths: Sequence[int], out_channels: int, step_channels: int, attends: bool, dropout: float):
+    def __init__(self, widths: Sequence[int], out_channels: int, shared: BlockSettings, attends: bool) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResidualBlock(width, out_channels, step_channels, dropout) for width in widths)
+        self.block = nn.ModuleList(ResidualBlock(width, out_channels, *shared) for width in widths)
         self.attn = nn.ModuleList(CellAttention(out_channels) for _ in widths if attends)
 
-    def run(self, index: int, x: Tensor, step: Tensor) -> Tensor:
-        """Block ``index`` and its attention: (N, C, H, W) to (N, out, H, W)."""
+    def _through(self, index: int, x: Tensor, step: Tensor) -> Tensor:
         x = self.block[index](x, step)
         return self.attn[index](x) if self.attn else x
+
+
+class DownLevel(Level):
+    """A level on the way down; key ``downsample`` besides, except at the coarsest."""
+
+    def __init__(self, *level: Any, downsample: nn.Module | None) -> None:
+        super().__init__(*level)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, step: Tensor) -> list[Tensor]:
+        """(N, C, H, W) to every map on the way, the last of which goes on to the next level."""
+        maps = [x]
+        for index in range(len(self.block)):
+            maps.append(self._through(index, maps[-1], step))
+        if self.downsample is not None:
+            maps.append(self.downsample(maps[-1]))
+        return maps[1:]
+
+
+class UpLevel(Level):
+    """A level on the way up; key ``upsample`` besides, except at the finest."""
+
+    def __init__(self, *level: Any, upsample: nn.Module | None) -> None:
+        super().__init__(*level)
+        self.upsample = upsample
+
+    def forward(self, x: Tensor, step: Tensor, skips: list[Tensor]) -> Tensor:
+        """(N, C, H, W) to the next level's map; every block takes the last of the maps from the way down."""
+        for index in range(len(self.block)):
+            x = self._through(index, torch.cat([x, skips.pop()], dim=1), step)
+        return x if self.upsample is None else self.upsample(x)
 
 
 class DenoisingUNet(nn.Module):
@@ -142,28 +180,24 @@ class DenoisingUNet(nn.Module):
             raise ConfigError(f"gencomm.model: ch {ch} times ch_mult {list(ch_mult)} must be multiples of {GROUPS}.")
         self.reduction = 2 ** (len(widths) - 1)
         attends = [NOMINAL_SIDE // 2**i in attn_resolutions for i in range(len(widths))]
-        rest = {"step_channels": 4 * ch, "dropout": dropout}
+        shared = BlockSettings(4 * ch, dropout)
         self.temb = StepEmbedding(ch)
         self.conv_in = nn.Conv2d(in_channels + MESSAGE_CHANNELS, ch, 3, padding=1)
         self.down = nn.ModuleList()
         skips = [ch]
         for i, width in enumerate(widths):
-            level = Level([skips[-1]] + [width] * (num_res_blocks - 1), width, attends=attends[i], **rest)
-            skips += [width] * num_res_blocks
-            if i < len(widths) - 1:
-                level.downsample = Halve(width, resamp_with_conv)
-                skips.append(width)
-            self.down.append(level)
-        self.mid = nn.ModuleDict({f"block_{k}": ResidualBlock(widths[-1], widths[-1], **rest) for k in (1, 2)})
+            halve = Halve(width, resamp_with_conv) if i < len(widths) - 1 else None
+            arriving = [skips[-1]] + [width] * (num_res_blocks - 1)
+            self.down.append(DownLevel(arriving, width, shared, attends[i], downsample=halve))
+            skips += [width] * (num_res_blocks + (halve is not None))
+        self.mid = nn.ModuleDict({f"block_{k}": ResidualBlock(widths[-1], widths[-1], *shared) for k in (1, 2)})
         self.up = nn.ModuleList()
-        arriving = widths[-1]
+        below = widths[-1]
         for i, width in reversed(list(enumerate(widths))):
-            joined = [before + skips.pop() for before in [arriving] + [width] * num_res_blocks]
-            level = Level(joined, width, attends=attends[i], **rest)
-            if i > 0:
-                level.upsample = Double(width, resamp_with_conv)
-            self.up.insert(0, level)
-            arriving = width
+            double = Double(width, resamp_with_conv) if i > 0 else None
+            arriving = [before + skips.pop() for before in [below] + [width] * num_res_blocks]
+            self.up.insert(0, UpLevel(arriving, width, shared, attends[i], upsample=double))
+            below = width
         self.norm_out = group_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_ch, 3, padding=1)
 
@@ -182,17 +216,10 @@ class DenoisingUNet(nn.Module):
         x = self.conv_in(x)
         skips = [x]
         for level in self.down:
-            for index in range(len(level.block)):
-                x = level.run(index, x, embedded)
-                skips.append(x)
-            if hasattr(level, "downsample"):
-                x = level.downsample(x)
-                skips.append(x)
+            skips += level(x, embedded)
+            x = skips[-1]
         for block in self.mid.values():
             x = block(x, embedded)
         for level in reversed(self.up):
-            for index in range(len(level.block)):
-                x = level.run(index, torch.cat([x, skips.pop()], dim=1), embedded)
-            if hasattr(level, "upsample"):
-                x = level.upsample(x)
+            x = level(x, embedded, skips)
         return self.conv_out(F.silu(self.norm_out(x)))

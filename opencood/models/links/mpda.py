@@ -157,7 +157,7 @@ class DomainClassifier(nn.Module):
         self.conv1_da, self.conv2_da = nn.Conv2d(in_channels, 512, 1), nn.Conv2d(512, 1, 1)
         for layer in (self.conv1_da, self.conv2_da):
             nn.init.normal_(layer.weight, std=0.001)
-            nn.init.zeros_(layer.bias)
+            layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, 1, H, W)."""
