@@ -42,8 +42,7 @@ class DeformableConv2d(nn.Module):
 def sample_cells(x: Tensor, places: Tensor) -> Tensor:
     """Bilinear samples (N, C, K, H, W) of maps (N, C, h, w) at rows and columns (N, K, H, W, 2); zero outside."""
     height, width = x.shape[-2:]
-    # grid_sample counts columns first, from -1 to 1; a map of one cell has no distance to divide by
-    scale = places.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-    grid = places.flip(-1) * scale - 1
-    samples = F.grid_sample(x, grid.flatten(1, 2), mode="bilinear", padding_mode="zeros", align_corners=True)
+    # grid_sample counts columns first, from -1 to 1 between the outer borders of the map
+    grid = (2 * places.flip(-1) + 1) / places.new_tensor([width, height]) - 1
+    samples = F.grid_sample(x, grid.flatten(1, 2), mode="bilinear", padding_mode="zeros", align_corners=False)
     return samples.unflatten(2, places.shape[1:3])
