@@ -281,24 +281,6 @@ STAMP_TRAINING = Assembly(
     detector=AdapterTraining,
 )
 
-REFUSED = {
-    "heter_model_baseline_w_diffcomm_gmatch": "no code of it was ever published, and its loss has no effect",
-    "heter_diffcomm_single": "no code of it was ever published",
-}
-
-
-def _refuse(name: str, reason: str) -> None:
-    def refused(**args: Any) -> None:
-        raise ConfigError(
-            f"model.core_method: '{name}' cannot be built: {reason}. Use heter_model_baseline_w_gencomm_stage1."
-        )
-
-    refused.__doc__ = f"Refused: {reason}."
-    register("model", name)(refused)
-
-
-for _name, _reason in REFUSED.items():
-    _refuse(_name, _reason)
 for _row in ASSEMBLIES:
     register_assembly(_row)
 register("model", STAMP_TRAINING.name)(AdapterTrainingBuilder(STAMP_TRAINING))
