@@ -125,3 +125,16 @@ def test_without_objects_there_is_no_contrast():
 def test_losses_without_a_model_are_refused(name):
     with pytest.raises(ConfigError, match=f"'{name}' cannot be used.*point_pillar_gencomm_loss"):
         build_loss({"loss": {"core_method": name, "args": {"generate_weight": 1}}})
+
+
+def test_stamp_files_have_a_loss_per_type():
+    by_type = {m: {"core_method": "point_pillar_loss", "args": ANCHOR} for m in ("m0", "m1")}
+    by_type["m1"]["args"] = ANCHOR | {"pos_cls_weight": 5.0}
+    adapter = {"core_method": "adapter_loss", "args": {"alpha_P2M": 9.0, "alpha_M2P2M": 1.0, "alpha_M2P": 10.0}}
+    model = {"core_method": "heter_model_baseline_w_stamp", "args": {"ego_modality": "m1"}}
+    hypes = {"loss": by_type, "loss_adapter": adapter, "model": model}
+    assert isinstance(build_loss(hypes), AdapterLoss)
+    model["core_method"] = "heter_model_baseline_w_stamp_infer"
+    assert build_loss(hypes).pos_cls_weight == 5.0
+    with pytest.raises(ConfigError, match=r"loss\.core_method: missing"):
+        build_loss({"loss": by_type, "model": {"args": {"ego_modality": "m3"}}})
