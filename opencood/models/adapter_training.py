@@ -42,8 +42,12 @@ class AdapterTraining(Detector):
                 f"the batch has no {' and no '.join(lost)}: adapters are trained on samples of "
                 "fusion.core_method intermediateheteradapter, which prepare every agent twice."
             )
-        agents = int(sum(batch["record_len"]))
-        of_type, of_protocol = (self._see(m, batch[f"inputs_{m}"], agents)[0][0] for m in (own, PROTOCOL))
+        everybody = int(sum(batch["record_len"]))
+        names = batch.get("agent_modality_list") or [own] * everybody
+        rows = [row for row, name in enumerate(names) if name == own]
+        of_type = self._see(own, batch[f"inputs_{own}"], len(rows))[0][0]
+        # agents that are of the protocol's type themselves teach nothing
+        of_protocol = self._see(PROTOCOL, batch[f"inputs_{PROTOCOL}"], everybody)[0][0][rows]
         adapter, reverter = (self.get_submodule(f"{stem}_{own}") for stem in ("adapter", "reverter"))
         adapted = adapter(of_type)
         features = {

@@ -389,6 +389,14 @@ def test_adapters_train_and_what_they_join_is_still():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_agents_of_the_protocol_type_teach_nothing():
+    sample = adapter_batch() | {"agent_modality_list": ["m1", "m0", "m1"], "inputs_m1": cloud([0, 1])}
+    model = build_model(adapter_training()).eval()
+    with torch.no_grad():
+        features, protocol = model(sample), model(adapter_batch())["FP"]
+    assert torch.allclose(features["FP"], protocol[[0, 2]], atol=1e-6) and len(features["FM"]) == 2
+
+
 def test_adapters_are_compared_where_both_types_see():
     narrow = [-3.2, -6.4, -3, 6.4, 6.4, 1]
     config = adapter_training(crop_to_visible=True)
