@@ -132,7 +132,7 @@ QUIRKS: dict[str, Quirk] = {
     ),
     "generator_keeps_ego_feature": Quirk(
         False,
-        True,
+        False,
         "GenComm: the ego keeps its own feature instead of one generated from its message.",
         "gencomm.md Q3",
     ),
