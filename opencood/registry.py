@@ -35,10 +35,13 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aligner": ("opencood.models.backbones",),
     "link": ("opencood.models.links",),
     "adapter": ("opencood.models.links",),
+    "translator": ("opencood.models.links",),
     "fusion": ("opencood.models.fusion",),
     "head": ("opencood.models.heads",),
     "model": (
         "opencood.models.assemblies",
+        "opencood.models.assemblies_codealign",
+        "opencood.models.assemblies_collab",
         "opencood.models.assemblies_variants",
         "opencood.models.assemblies_voxels",
         "opencood.models.assemblies_gencomm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ class Message:
             that starts with ``_`` stays at home: it exists where all agents share one memory (training, and evaluation
             without a channel), and never reaches a channel.
         kind: what a receiver may expect (``features``, ``points``, ``boxes``, or a link's own word).
+        kept: what the sender keeps for the losses of training. It has no bytes: a decoded message never has any.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     kind: str = "features"
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sent(self) -> dict[str, Tensor]:

@@ -121,6 +121,27 @@ QUIRKS: dict[str, Quirk] = {
     "camera_crop_mask_wrapped": Quirk(
         True, False, "A crop mask larger than the map wraps around by negative indices.", "models.md 3.3"
     ),
+    "codebook_samples_in_eval": Quirk(
+        True, False, "Codebooks draw words in evaluation too; False: the nearest word.", "codealign.md 1, quirk 1"
+    ),
+    "code_terms_flat_modalities": Quirk(
+        True,
+        False,
+        "Code losses index the batch's modality list from 0 for every sample; False: each sample has its own.",
+        "codealign.md quirk 19",
+    ),
+    "even_agents_bypass_mask": Quirk(
+        True,
+        False,
+        "heter_model_shared_head fuses agents at even positions without their mask and reports the ego's own rate.",
+        "codealign.md quirk 31",
+    ),
+    "gt_boxes_transposed": Quirk(
+        True,
+        False,
+        "InstanceSimLoss reads gt_boxes as columns first although the data set writes rows first.",
+        "codealign.md quirk 34",
+    ),
     "codebook_draws_in_test": Quirk(
         True, False, "CodeFilling draws its words in evaluation too; False: the likeliest words.", "gencomm.md 4.1"
     ),

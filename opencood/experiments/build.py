@@ -28,9 +28,14 @@ def build_dataset(hypes: Hypes, train: bool, visualize: bool = False, **options:
     return data_build.build_dataset(hypes, train, visualize, **options)
 
 
-def build_model(hypes: Hypes) -> torch.nn.Module:
+def build_model(hypes: Hypes, train_flag: bool = True) -> torch.nn.Module:
     """Build the detector of ``model.core_method``, which may be a class of a plugin (see ``opencood.models.build``)."""
-    return models_build.build_model(hypes, modules=import_plugins(hypes))
+    return models_build.build_model(hypes, train_flag, modules=import_plugins(hypes))
+
+
+def build_from_scratch(hypes: Hypes) -> torch.nn.Module:
+    """The same without need of checkpoints of earlier stages: to look at a detector, or to try whether it runs."""
+    return build_model(hypes.replaced({**hypes, "missing_checkpoints": "scratch"}))
 
 
 def build_loss(hypes: Hypes) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from opencood.communication import Message, encode
 from opencood.config.loader import Hypes
 from opencood.config.tree import section
-from opencood.experiments.build import build_model
+from opencood.experiments.build import build_from_scratch
 from opencood.experiments.fusion_methods import dataset_family
 from opencood.experiments.meta_batch import META, meta_batch
 from opencood.experiments.model_trace import PartReport, Trace
@@ -67,7 +67,7 @@ def describe(hypes: Hypes, agents: int | None = None, voxels: int = VOXELS) -> M
         ConfigError: no model, or the configuration does not say what its sensors give.
     """
     with META:
-        model = build_model(hypes)
+        model = build_from_scratch(hypes)
     model.eval()
     names = modalities_of(section(hypes, "model.args")) or ["lidar"]
     detector = model if isinstance(model, Detector) else None

@@ -19,7 +19,7 @@ from opencood.config.tree import lookup
 from opencood.data.build import format_of
 from opencood.data.perturb.settings import build_perturbations
 from opencood.errors import ConfigError, OpencoodError
-from opencood.experiments.build import build_model, import_plugins
+from opencood.experiments.build import build_from_scratch, import_plugins
 from opencood.experiments.hypes_step import Stepped, step_key
 from opencood.experiments.shrink import shrink
 from opencood.models.unavailable import why_unavailable
@@ -202,7 +202,7 @@ def build_figures(hypes: Hypes) -> BuiltModel:
             f"{hypes.source.where('model')}: model.core_method: missing; this file describes no detector."
         )
     with torch.device("meta"):
-        return describe_model(core_method, build_model(hypes))
+        return describe_model(core_method, build_from_scratch(hypes))
 
 
 def _by_name(path: Path, error: str) -> str:

@@ -20,7 +20,7 @@ from opencood.config.tree import lookup, section, with_value
 from opencood.data.build import format_of, seed_of
 from opencood.data.frame import EGO
 from opencood.errors import ConfigError, DataError
-from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
 from opencood.experiments.fusion_methods import choose_method, detect
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.shrink import shrink
@@ -97,7 +97,7 @@ def step(hypes: Hypes, scenes: Path) -> Stepped:
     if small.pop("box_align", None):
         remarks.append("box_align: left out, it needs boxes that were stored for these very frames")
     seed_draws(seed_of(small))
-    model = build_model(small)
+    model = build_from_scratch(small)
     small, (loss, modalities, told) = _trained(small, model)
     if isinstance(model, AdapterTraining):
         remarks.append("trains adapters, which detect nothing by themselves")

@@ -14,7 +14,7 @@ from opencood.batch import to_device
 from opencood.config.loader import Hypes, load_yaml
 from opencood.config.splits import split_paths
 from opencood.errors import OpencoodError
-from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
 from opencood.experiments.devices import choose_device
 from opencood.experiments.recipe_stages import Task
 from opencood.training.settings import settings_from
@@ -116,7 +116,7 @@ def _seconds_of_step(hypes: Hypes, dataset: Any, device: torch.device, training:
     reading = perf_counter() - started
     if batch is None:
         return reading
-    ego, model = to_device(batch["ego"], device), build_model(hypes).to(device).train(training)
+    ego, model = to_device(batch["ego"], device), build_from_scratch(hypes).to(device).train(training)
     loss = build_loss(hypes)
     for _ in range(2):
         started = perf_counter()

@@ -138,7 +138,7 @@ def open_session(options: InferenceOptions) -> Session:
     dataset = build_dataset(hypes, train=False, visualize=True)
     if method.family == "early" and agents is not None:
         dataset.wrap_readers(lambda reader: FirstAgents(reader, agents, hypes))
-    model = build_model(hypes)
+    model = build_model(_self_contained(hypes, options), train_flag=False)
     checkpoint, epoch = _load_weights(model, options)
     model.to(device).eval()
     notes = range_choice.notes()
@@ -155,10 +155,17 @@ def _check_options(options: InferenceOptions) -> None:
         raise ConfigError(f"--save_detections: '{options.save_detections}' is a folder; give a file such as boxes.npz.")
 
 
+def _self_contained(hypes: Hypes, options: InferenceOptions) -> Hypes:
+    """The configuration of a folder with a checkpoint needs no checkpoint of an earlier stage."""
+    if find_checkpoint(options.model_dir) is None:
+        return hypes
+    return hypes.replaced({**hypes, "missing_checkpoints": "scratch"})
+
+
 def _load_weights(model: nn.Module, options: InferenceOptions) -> tuple[Path | None, int]:
     found = find_checkpoint(options.model_dir)
     if found is None:
-        if options.untrained:
+        if options.untrained or getattr(model, "has_weights", False):
             return None, 0
         raise CheckpointError(
             f"{options.model_dir}: holds no checkpoint (net_epoch*.pth). Train first, or pass --untrained to test "

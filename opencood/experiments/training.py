@@ -132,10 +132,11 @@ def precision_of(half: str | None, device: torch.device) -> torch.dtype | None:
 
 def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings) -> Trainer:
     """Build everything a training needs; weights and the order of the data follow from the seed."""
+    seed_draws(settings.seed)
+    # first, so that a missing checkpoint of an earlier stage is told before any data is read
+    model: nn.Module = build_model(hypes).to(world.device)
     train_set = build_dataset(hypes, train=True)
     val_set = build_dataset(hypes.replaced({**hypes, "val": True}), train=False)
-    seed_draws(settings.seed)
-    model: nn.Module = build_model(hypes).to(world.device)
     if settings.compile:
         log.info("compiled: %s", ", ".join(compile_dense(model)) or "nothing, this model has no part for it")
     return Trainer(

@@ -28,8 +28,8 @@ def build_loss(hypes: Mapping[str, Any]) -> Any:
         raise ConfigError("loss: the section is missing. It needs core_method and args.")
     if "core_method" not in section:
         where, section = _of_stamp(hypes, section)
-        return build_loss_section(section, where)
-    return build_loss_section(section)
+        return build_loss_section(section, where, hypes)
+    return build_loss_section(section, hypes=hypes)
 
 
 def _of_stamp(hypes: Mapping[str, Any], by_type: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -42,11 +42,12 @@ def _of_stamp(hypes: Mapping[str, Any], by_type: Mapping[str, Any]) -> tuple[str
     return (f"loss.{own}", chosen) if isinstance(chosen, Mapping) else ("loss", by_type)
 
 
-def build_loss_section(section: Mapping[str, Any], where: str = "loss") -> Any:
+def build_loss_section(section: Mapping[str, Any], where: str = "loss", hypes: Mapping[str, Any] | None = None) -> Any:
     """Build a loss from ``{core_method, args}``; calling it gives (loss to back-propagate, reported terms).
 
     An unregistered name falls back to the published rule: module ``opencood.loss.<name>`` of the user, in it the
-    class whose lower-case name equals the name without underscores (config.md section 6).
+    class whose lower-case name equals the name without underscores (config.md section 6). ``hypes`` gives flavor and
+    quirks to the losses that have any.
     """
     if "core_method" not in section:
         raise ConfigError(f"{where}.core_method: missing. Valid names: {', '.join(REGISTRY.names('loss'))}.")
@@ -56,7 +57,7 @@ def build_loss_section(section: Mapping[str, Any], where: str = "loss") -> Any:
         if user_class is not None:
             return _PublishedLoss(user_class(args or {}))
     REGISTRY.get("loss", name, where=f"{where}.core_method")
-    return REGISTRY.build("loss", name, args, where=f"{where}.args")
+    return REGISTRY.build("loss", name, args, where=f"{where}.args", hypes=hypes)
 
 
 class _PublishedLoss:

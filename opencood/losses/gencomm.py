@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opencood.errors import ConfigError
+from opencood.losses.codealign import PointPillarCodebookLoss
 from opencood.losses.extras import WithCodebook, WithDomains, WithGeneration, also_reported
 from opencood.losses.multi_class import MultiClassLoss
 from opencood.losses.parts import Outputs, Parts, Targets
@@ -35,8 +36,7 @@ class PointPillarGenCommLoss(WithGeneration, PointPillarDepthLoss):
         super().__init__(pos_cls_weight, cls, reg, dir, depth, generate_weight=generate_weight)
 
 
-@register("loss", "point_pillar_codebook_loss", ignores=COPIED)
-class PointPillarCodebookLoss(WithCodebook, PointPillarDepthLoss):
+class PointPillarCodeFillingLoss(WithCodebook, PointPillarDepthLoss):
     """The anchor and depth loss, and how far restored features are from the agents' own."""
 
     def __init__(
@@ -48,6 +48,21 @@ class PointPillarCodebookLoss(WithCodebook, PointPillarDepthLoss):
         depth: dict[str, Any] | None = None,
     ):
         super().__init__(pos_cls_weight, cls, reg, dir, depth)
+
+
+@register("loss", "point_pillar_codebook_loss", ignores=COPIED)
+def point_pillar_codebook_loss(
+    pos_cls_weight: float,
+    cls: dict[str, Any],
+    reg: dict[str, Any],
+    dir: dict[str, Any] | None = None,
+    depth: dict[str, Any] | None = None,
+    codebook: dict[str, Any] | None = None,
+) -> PointPillarCodebookLoss | PointPillarCodeFillingLoss:
+    """CodeAlign's loss with a section ``codebook``, GenComm's for CodeFilling without: both carry this name."""
+    if codebook is not None:
+        return PointPillarCodebookLoss(pos_cls_weight, cls, reg, codebook, dir)
+    return PointPillarCodeFillingLoss(pos_cls_weight, cls, reg, dir, depth)
 
 
 @register("loss", "point_pillar_mpda_loss", ignores=("iou", "depth"))

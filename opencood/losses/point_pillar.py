@@ -6,18 +6,23 @@ Source: spec models.md sections 5.1 to 5.4.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from opencood.config.flavor import flavor_of
 from opencood.errors import ConfigError
 from opencood.geometry.coding import direction_bins, flatten_head
 from opencood.losses import functions as f
 from opencood.losses.parts import Loss, Outputs, Part, Parts, Targets
 from opencood.losses.reading import count_samples, in_full_precision, number, read
 from opencood.registry import register
+
+# Suffix of the outputs of agents by themselves.
+SINGLE = "_single"
 
 
 @register("loss", "point_pillar_loss", ignores=["depth", "iou"])
@@ -147,6 +152,7 @@ class PointPillarPyramidLoss(PointPillarDepthLoss):
 
     Args:
         pyramid: {relative_downsample: [..], weight: [..]}, one entry per pyramid level.
+        hypes: the configuration, of which the flavor counts: CodeAlign takes any suffix but ``_single`` for none.
     """
 
     def __init__(
@@ -157,20 +163,32 @@ class PointPillarPyramidLoss(PointPillarDepthLoss):
         pyramid: dict[str, Any],
         dir: dict[str, Any] | None = None,
         depth: dict[str, Any] | None = None,
+        hypes: Mapping[str, Any] | None = None,
     ):
         super().__init__(pos_cls_weight, cls, reg, dir, depth)
+        self.only_single_has_suffix = hypes is not None and flavor_of(hypes) == "codealign"
         self.levels = list(zip(pyramid["relative_downsample"], pyramid["weight"], strict=True))
 
     def parts(self, outputs: Outputs, targets: Targets, suffix: str = "") -> Parts:
         """Anchor, depth and ``pyramid_loss`` parts, as the output ``pyramid`` ('single' or 'collab') asks for."""
         collaborative = outputs.get("pyramid") == "collab"
+        if self.only_single_has_suffix and suffix not in ("", SINGLE):
+            suffix = ""
         if collaborative and suffix:
-            return self.occupancy_parts(outputs, targets)
+            return self._with_zeros(self.occupancy_parts(outputs, targets))
         parts = super().parts(outputs, targets, suffix)
         if collaborative:
-            return parts
+            return self._with_zeros(parts)
         counted = {key: replace(part, in_total_loss=True) for key, part in parts.items()}
         return {**counted, **self.occupancy_parts(outputs, targets)}
+
+    def _with_zeros(self, parts: Parts) -> Parts:
+        """CodeAlign's log shows both terms, whichever of them there is."""
+        if not self.only_single_has_suffix:
+            return parts
+        nothing = next(iter(parts.values())).total.new_zeros(())
+        zeros = {name: Part(nothing, 1, in_total_loss=False) for name in ("pyramid_loss", "depth_loss")}
+        return {**zeros, **parts}
 
     def occupancy_parts(self, outputs: Outputs, targets: Targets) -> Parts:
         """One ``pyramid_loss`` part per level; targets (N, H, W, A) are pooled to each level's grid."""

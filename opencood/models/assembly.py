@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from opencood.models.checkpoints import LoadReport
 from opencood.models.context import Context
 from opencood.models.freezing import Freeze, nothing_frozen
 from opencood.models.links.base import IdentityLink, Link
@@ -30,8 +31,9 @@ class Part:
 
     Attributes:
         slot: the stage it works in.
-        name: template of its published name in the state dict. ``{m}`` makes one part per modality, ``{pyramid}`` is
-            what the flavor calls the pyramid; an empty name puts the module's children at the top by their own names.
+        name: template of its published name in the state dict. ``{m}`` makes one part per modality, ``{b}`` one per
+            backend that the row names, ``{pyramid}`` is what the flavor calls the pyramid; an empty name puts the
+            module's children at the top by their own names.
         make: builds it, or returns None when the YAML does without it.
         key: for heads, the published output. A head with an empty key is given the fused scene instead of its map and
             returns several outputs by name.
@@ -43,9 +45,11 @@ class Part:
     key: str = ""
 
     @property
-    def per_modality(self) -> bool:
-        """Whether there is one per modality."""
-        return "{m}" in self.name
+    def per(self) -> Literal["m", "b", ""]:
+        """Whether there is one per modality (m), one per backend that the row names (b), or only one."""
+        if "{m}" in self.name:
+            return "m"
+        return "b" if "{b}" in self.name else ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ class Assembly:
         feature_key: output under which the map before the heads is published; empty when it is not.
         freeze: from ``model.args`` and the names of the parts to what does not train.
         detector: class of the detector when it does not walk the four stages (training of adapters).
+        backends: from ``model.args`` to the modalities that have a backend, where that is not the parts' own ``{m}``.
+        arrange: from the published ``model.args`` to the layout that the parts read.
+        mixed_sizes: whether the link takes maps whose size differs between modalities.
+        drops: modalities whose agents are left out, from ``model.args``; None when an unknown modality is an error.
+        load: puts the weights that ``model.args`` names into a new detector, told whether it is built for training, and
+            gives what was loaded.
     """
 
     name: str
@@ -82,6 +92,11 @@ class Assembly:
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
     detector: Callable[..., Any] | None = None
+    backends: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
+    arrange: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    mixed_sizes: bool = False
+    drops: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
+    load: Callable[[nn.Module, Context, bool], Mapping[Any, LoadReport]] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,8 +53,11 @@ class AssemblyBuilder:
         self.__doc__ = row.summary
 
     def __call__(self, hypes: Mapping[str, Any], train_flag: bool = True, **args: Any) -> Detector:
-        """The detector for ``model.args``, the same for any ``train_flag``; ``hypes`` gives flavor and quirks."""
-        return build_detector(self.row, args, hypes)
+        """The detector for ``model.args``; ``hypes`` gives flavor and quirks.
+
+        Its parts are the same for any ``train_flag``, which only decides which checkpoints of ``model.args`` are read.
+        """
+        return build_detector(self.row, args, hypes, train_flag)
 
 
 def register_assembly(row: Assembly) -> None:
@@ -73,34 +77,41 @@ def assembly_of(core_method: str) -> Assembly:
     return target.row
 
 
-def build_detector(row: Assembly, args: Mapping[str, Any], hypes: Mapping[str, Any]) -> Detector:
+def build_detector(
+    row: Assembly, args: Mapping[str, Any], hypes: Mapping[str, Any], train_flag: bool = True
+) -> Detector:
     """Build every part of a row and join them.
 
     Raises:
         ConfigError: a key is missing or wrong, or the parts do not fit each other.
+        CheckpointError: a checkpoint that ``model.args`` names is missing or does not fit.
     """
+    _warn_about_unknown_keys(row, args)
+    args = row.arrange(args)
     names = modalities(args) if "{m}" in row.batch_key else [SHARED]
     if not names:
         raise ConfigError(f"model.args: {row.name} needs at least one modality section (m1, m2, ...).")
-    _warn_about_unknown_keys(row, args)
     ctx = Context(hypes, args)
     extent = ctx.extent if row.collaborates else None
-    groups = {m: _build(row.parts, ctx, m) for m in names if m != SHARED}
-    groups[SHARED] = _build(row.parts, ctx.carrying(_common_width(groups)), SHARED)
-    detector = _join(row, names, groups, extent, _output_names(row, hypes))
-    _register_parts(detector, row.parts, groups, PYRAMID_NAMES.get(flavor_of(hypes), "pyramid_backbone"))
+    groups = {m: _build(row.parts, Context(hypes, args, m), "m") for m in names if m != SHARED}
+    shared_ctx = ctx.carrying(_common_width(groups))
+    groups[SHARED] = _build(row.parts, shared_ctx, "")
+    backends = {b: _build(row.parts, shared_ctx, "b") for b in (row.backends(args) if row.backends else ())}
+    detector = _join(row, names, groups, backends, extent, _output_names(row, hypes))
+    detector.drops = frozenset(row.drops(args)) if row.drops else None
+    pyramid = PYRAMID_NAMES.get(flavor_of(hypes), "pyramid_backbone")
+    _register_parts(detector, row.parts, groups, backends, pyramid)
     detector.link.bind({name: Probe([detector.get_submodule(p) for p in path]) for name, path in row.probes.items()})
     detector.freeze = row.freeze(args, [name for name, _ in detector.named_children()])
+    if row.load is not None:
+        detector.has_weights = bool(row.load(detector, ctx, train_flag))
     return detector.train()
 
 
-def _build(parts: Iterable[Part], ctx: Context, modality: str) -> Group:
-    """Build the parts of one modality, or the shared ones, each told how many channels arrive."""
-    shared = modality == SHARED
-    if not shared:
-        ctx = Context(ctx.hypes, ctx.args, modality)
+def _build(parts: Iterable[Part], ctx: Context, per: str) -> Group:
+    """Build the parts that are made per modality (m), per backend (b) or once, each told how many channels arrive."""
     group = Group()
-    mine = [(i, part) for i, part in enumerate(parts) if part.per_modality != shared]
+    mine = [(i, part) for i, part in enumerate(parts) if part.per == per]
     for i, part in sorted(mine, key=lambda item: SLOTS.index(item[1].slot)):
         module = part.make(ctx)
         if module is None:
@@ -131,61 +142,60 @@ def _join(
     row: Assembly,
     names: list[str],
     groups: Mapping[str, Group],
+    backends: Mapping[str, Group],
     extent: tuple[float, float] | None,
     outputs: Mapping[str, str],
 ) -> Detector:
     """Say who does what."""
 
-    def of(slot: str, group: str) -> dict[int, nn.Module]:
-        return {i: module for i, module in groups[group].built.items() if row.parts[i].slot == slot}
+    def of(slot: str, group: Group) -> dict[int, nn.Module]:
+        return {i: module for i, module in group.built.items() if row.parts[i].slot == slot}
 
-    def only(slot: str, group: str) -> nn.Module | None:
+    def only(slot: str, group: Group) -> nn.Module | None:
         return next(iter(of(slot, group).values()), None)
 
-    def heads(slot: str, group: str) -> dict[str, nn.Module]:
+    def heads(slot: str, group: Group) -> dict[str, nn.Module]:
         return {outputs.get(key := row.parts[i].key, key): module for i, module in of(slot, group).items()}
 
-    def own_or_shared(slot: str, group: str) -> nn.Module | None:
+    def own_or_shared(slot: str, group: Group) -> nn.Module | None:
         """The part of a modality's own backend, or the one all backends share."""
         own = only(slot, group)
-        return only(slot, SHARED) if own is None else own
+        return only(slot, groups[SHARED]) if own is None else own
 
-    def backend(group: str) -> Backend:
+    def backend(group: Group) -> Backend:
         used = {slot: module for slot in ("levels", "fuse") if (module := own_or_shared(slot, group)) is not None}
         return Backend(row.fuse(used), own_or_shared("shrink", group), heads("head", group), row.feature_key)
 
-    owners = [name for name in groups if heads("head", name)]
-    link = row.link({row.parts[i].name.format(m=m): part for m in groups for i, part in of("link", m).items()})
+    owners = {name: group for name, group in {**groups, **backends}.items() if heads("head", group)}
+    of_link = [(m, i, part) for m, group in groups.items() for i, part in of("link", group).items()]
+    of_link += [(b, i, part) for b, group in backends.items() for i, part in of("link", group).items()]
     return (row.detector or Detector)(
         row,
-        chains={m: list(of("encode", m).values()) for m in names},
-        link=link,
-        backends={name: backend(name) for name in owners},
-        own_heads=heads("own_head", SHARED),
+        chains={m: list(of("encode", groups[m]).values()) for m in names},
+        link=row.link({row.parts[i].name.format(m=name, b=name): part for name, i, part in of_link}),
+        backends={name: backend(group) for name, group in owners.items()},
+        own_heads=heads("own_head", groups[SHARED]),
         extent=extent,
-        refine=only("refine", SHARED),
+        refine=only("refine", groups[SHARED]),
     )
 
 
-def _register_parts(detector: Detector, parts: Iterable[Part], groups: Mapping[str, Group], pyramid: str) -> None:
-    """Give every part its published name, in published order: runs of per-modality parts go modality by modality."""
-    run: list[tuple[int, Part]] = []
-    for i, part in enumerate(parts):
-        if part.per_modality:
-            run.append((i, part))
-            continue
-        _register_run(detector, run, groups)
-        run = []
-        if i in groups[SHARED].built:
-            _register(detector, part.name.format(pyramid=pyramid), groups[SHARED].built[i])
-    _register_run(detector, run, groups)
-
-
-def _register_run(detector: Detector, run: list[tuple[int, Part]], groups: Mapping[str, Group]) -> None:
-    for m in (name for name in groups if name != SHARED):
-        for i, part in run:
-            if i in groups[m].built:
-                _register(detector, part.name.format(m=m), groups[m].built[i])
+def _register_parts(
+    detector: Detector,
+    parts: Iterable[Part],
+    groups: Mapping[str, Group],
+    backends: Mapping[str, Group],
+    pyramid: str,
+) -> None:
+    """Give every part its published name, in published order: runs of parts go modality by modality (or backend)."""
+    owners = {"m": {m: group for m, group in groups.items() if m != SHARED}, "b": backends}
+    owners[""] = {SHARED: groups[SHARED]}
+    for per, run in groupby(enumerate(parts), key=lambda item: item[1].per):
+        members = list(run)
+        for name, group in owners[per].items():
+            for i, part in members:
+                if i in group.built:
+                    _register(detector, part.name.format(m=name, b=name, pyramid=pyramid), group.built[i])
 
 
 def _register(detector: Detector, name: str, module: nn.Module) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from opencood.communication import Channel, Message
-from opencood.errors import ConfigError, DataError
+from opencood.errors import DataError
 from opencood.models.assembly import Assembly, Backend, run_heads
 from opencood.models.freezing import Freeze
 from opencood.models.links.base import Link
-from opencood.models.scene import SceneFeatures
+from opencood.models.scene import BACKEND, SceneFeatures, at_one_size, in_agent_order
 
 SHARED = "shared"
 # Extra outputs that stages hand to later stages but nobody publishes start with this.
@@ -26,6 +26,8 @@ class Detector(nn.Module):
     Attributes:
         channel: when set, and in eval mode, every message goes through it as bytes: metered, perhaps lost. None by
             default, and without effect in train mode, where no codec work is done.
+        has_weights: whether checkpoints of earlier stages were loaded while it was built.
+        drops: modalities whose agents are left out, besides those that are not built; None: such an agent is an error.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Detector(nn.Module):
         self.assembly = assembly
         self.extent = extent
         self.freeze = Freeze()
+        self.drops: frozenset[str] | None = None
+        self.has_weights = False
         # The parts are registered under their published names by the builder; these mappings only say who does what.
         self._chains = {m: tuple(chain) for m, chain in chains.items()}
         self._link = (link,)
@@ -68,6 +72,25 @@ class Detector(nn.Module):
         """
         return self.finish(self.encode(batch))
 
+    def single_forward(self, batch: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What each agent of one scene detects by itself in the ego's view, from its own map and without messages.
+
+        Args:
+            batch: the batch dict of one scene, with ``cav_id_list``.
+
+        Returns:
+            the outputs of the heads by agent, ``ego`` and then the ids of the others.
+        """
+        scene = self.encode(batch)
+        alone = SceneFeatures(
+            (scene.to_ego(scene.map),), (1,) * scene.agents, extent=self.extent, modality=scene.modality, frame="ego"
+        )
+        backend = self.backend_of(scene)
+        outputs = backend.detect(backend.fuse(alone))
+        names = ["ego", *map(str, list(batch["cav_id_list"])[1:])]
+        heads = [key for key in backend.heads if key in outputs]
+        return {name: {key: outputs[key][row : row + 1] for key in heads} for row, name in enumerate(names)}
+
     def finish(self, scene: SceneFeatures) -> dict[str, Any]:
         """From what every agent sees by itself to the published outputs; nothing here waits for the device."""
         if self.assembly.collaborates:
@@ -85,17 +108,29 @@ class Detector(nn.Module):
     def encode(self, batch: Mapping[str, Any]) -> SceneFeatures:
         """What every agent sees by itself: maps (N, C, H, W) in agent order, each in its agent's own frame."""
         present = {m: batch[key] for m in self._chains if (key := self.assembly.batch_key.format(m=m)) in batch}
+        if self.drops is not None:
+            present = {m: inputs for m, inputs in present.items() if m not in self.drops}
         if not present:
             expected = ", ".join(self.assembly.batch_key.format(m=m) for m in self._chains)
             raise DataError(f"the batch holds none of {expected}; its keys are {', '.join(map(str, batch))}.")
-        names = self._names(batch, present)
-        maps, aux = [], {}
+        listed = self._names(batch, present)
+        keep = [name in present or self.drops is None for name in listed]
+        names = tuple(name for name, kept in zip(listed, keep, strict=True) if kept)
+        seen: dict[str, tuple[Tensor, ...]] = {}
+        aux: dict[str, Any] = {}
         for m, inputs in present.items():
-            levels, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
-            maps.append(levels)
+            seen[m], extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
-        first, *more = [_in_agent_order(list(level), list(present), names) for level in zip(*maps, strict=True)]
-        scene = self._scene(batch, first, names or tuple(m for m in present if m != SHARED) * len(first), aux)
+        depth = min(len(levels) for levels in seen.values())
+        levels = [{m: of_modality[k] for m, of_modality in seen.items()} for k in range(depth)]
+        sizes = {m: (level.shape[-2], level.shape[-1]) for m, level in levels[0].items()}
+        if self.assembly.mixed_sizes and len(set(sizes.values())) > 1:
+            levels = [at_one_size(level) for level in levels]
+        else:
+            sizes = {}
+        first, *more = [in_agent_order(level, names) for level in levels]
+        names = names or tuple(m for m in present if m != SHARED) * len(first)
+        scene = replace(self._scene(batch, first, names, aux, keep), sizes=sizes)
         return scene.with_maps(first, *more, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
@@ -103,7 +138,7 @@ class Detector(nn.Module):
             return ()
         names = tuple(batch.get("agent_modality_list", ()))
         lost = sorted(set(names) - set(present))
-        if lost:
+        if lost and self.drops is None:
             raise DataError(
                 f"the batch lists agents of {', '.join(lost)}, but holds input for {', '.join(present)} only."
             )
@@ -116,21 +151,34 @@ class Detector(nn.Module):
     def _see(
         self, modality: str, inputs: Mapping[str, Tensor], agents: int | None
     ) -> tuple[tuple[Tensor, ...], Mapping[str, Any]]:
-        """Maps of one modality's agents and extra outputs; the last part of a chain may give several maps."""
-        encoder, *rest = self._chains[modality]
-        level, aux = encoder(inputs, agents)
-        for part in rest:
-            level = part(level)
+        """Maps of one modality's agents and extra outputs.
+
+        What reads a sensor of several adds its map to what is there already; the last part may give several maps.
+        """
+        level: Tensor | None = None
+        aux: dict[str, Any] = {}
+        for part in self._chains[modality]:
+            reads = getattr(part, "reads", None)
+            if level is not None and reads is None:
+                level = part(level)
+                continue
+            seen, extra = part(inputs if reads is None else inputs[reads], agents)
+            level = seen if level is None else level + seen
+            aux |= extra
+        assert level is not None  # every chain begins with an encoder
         return level if isinstance(level, tuple) else (level,), aux
 
     def _scene(
-        self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any]
+        self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any], keep: list[bool]
     ) -> SceneFeatures:
         if not self.assembly.collaborates:
             return SceneFeatures((level,), (1,) * len(level), extent=self.extent, modality=names, aux=aux)
         record_len = tuple(int(n) for n in batch["record_len"])
         pairwise = batch["pairwise_t_matrix"]
-        return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
+        if all(keep):
+            return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
+        everybody = SceneFeatures((), record_len, pairwise, self.extent)
+        return replace(everybody.select(keep), maps=(level,), modality=names, aux=aux)
 
     # --- link ------------------------------------------------------------------------------------
 
@@ -174,9 +222,11 @@ class Detector(nn.Module):
     # --- detect ----------------------------------------------------------------------------------
 
     def backend_of(self, scene: SceneFeatures) -> Backend:
-        """The shared backend, or that of the modality of the egos."""
+        """The shared backend, that which the link was asked for, or that of the modality of the egos."""
         if SHARED in self._backends:
             return self._backends[SHARED]
+        if BACKEND in scene.aux:
+            return self._backends[scene.aux[BACKEND]]
         names = sorted({scene.modality[row] for row in scene.egos})
         if len(names) != 1:
             raise DataError(
@@ -190,6 +240,7 @@ class Detector(nn.Module):
     def train(self, mode: bool = True) -> Detector:
         """Set the mode; what is frozen stays frozen."""
         super().train(mode)
+        self.link.train(mode)
         self.freeze.enforce(self, mode)
         return self
 
@@ -202,17 +253,3 @@ def _agents(batch: Mapping[str, Any], names: Sequence[str], modality: str, colla
         return int(sum(batch["record_len"]))
     boxes = batch.get("object_bbx_center")
     return None if boxes is None else len(boxes)
-
-
-def _in_agent_order(maps: list[Tensor], modalities: list[str], names: Sequence[str]) -> Tensor:
-    """Maps of all agents (N, C, H, W), given those of each modality in the order its agents appear."""
-    if len(maps) == 1:
-        return maps[0]
-    shapes = {m: tuple(level.shape[1:]) for m, level in zip(modalities, maps, strict=True)}
-    if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{m} {shape}" for m, shape in shapes.items())
-        raise ConfigError(
-            f"model.args: the maps of the modalities differ in (C, H, W): {told}; align their strides and widths."
-        )
-    rows = [row for m in modalities for row, name in enumerate(names) if name == m]
-    return torch.cat(maps)[torch.tensor(rows).argsort()]

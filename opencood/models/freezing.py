@@ -19,10 +19,12 @@ class Freeze:
         parts: top-level names of the detector whose parameters have no gradient.
         still: in train mode these parts are in eval mode altogether (``all``), only their batch norms are
             (``batch_norm``: dropout stays active, as published), or nothing is (``nothing``: statistics keep moving).
+        alone: parameters by full name that are the only ones with a gradient in their part.
     """
 
     parts: tuple[str, ...] = ()
     still: Literal["all", "batch_norm", "nothing"] = "batch_norm"
+    alone: tuple[str, ...] = ()
 
     def enforce(self, detector: nn.Module, training: bool) -> None:
         """Take the gradient from the frozen parts, and put them into the mode they keep while ``training``."""
@@ -33,6 +35,10 @@ class Freeze:
                 part.eval()
             elif training and self.still == "batch_norm":
                 _still_batch_norms(part)
+        for name in self.alone:
+            detector.get_submodule(name.partition(".")[0]).requires_grad_(False)
+        for name in self.alone:
+            detector.get_parameter(name).requires_grad_(True)
 
 
 def nothing_frozen(args: Mapping[str, Any], names: Sequence[str]) -> Freeze:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opencood.models.fusion.pyramid import PyramidFusion
+from opencood.models.links.masked_link import FUSED_MASK
 from opencood.models.scene import SceneFeatures
 
 
@@ -54,6 +56,36 @@ class FuseLevels:
         levels = self.backbone.levels(scene.map)
         fused = [net(scene.with_maps(level)) for net, level in zip(self.nets, levels, strict=True)]
         return scene.fused(self.backbone.decode(fused))
+
+
+@dataclass(frozen=True)
+class FuseMaskedLevels:
+    """The same, each agent's levels masked by what its message says (``_mask`` in ``aux``; all cells without one)."""
+
+    backbone: Levels
+    nets: Sequence[nn.Module]
+
+    def __call__(self, scene: SceneFeatures) -> SceneFeatures:
+        """(N, C, H, W) to the decoded (B, C', H', W')."""
+        mask = scene.aux.get(FUSED_MASK)
+        fused = []
+        for net, level in zip(self.nets, self.backbone.levels(scene.map), strict=True):
+            if mask is not None:
+                # the mask gets coarser with the levels
+                mask = F.max_pool2d(mask, mask.shape[-1] // level.shape[-1])
+            fused.append(net(scene.with_maps(level if mask is None else level * mask)))
+        return scene.fused(self.backbone.decode(fused))
+
+
+@dataclass(frozen=True)
+class FuseLikePyramid:
+    """One fusion of one map in a model whose other choice is the pyramid: the outputs of both are alike."""
+
+    net: nn.Module
+
+    def __call__(self, scene: SceneFeatures) -> SceneFeatures:
+        """(N, C, H, W) to (B, C, H, W)."""
+        return scene.fused(self.net(scene), pyramid="collab", occ_single_list=[])
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,15 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from opencood.errors import ConfigError
 from opencood.geometry.warp import normalize_pairwise, warp
+
+# Where a link puts the name of the backend that reads what it received.
+BACKEND = "_backend"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class SceneFeatures:
         speed: (N,) speed of the agent.
         correction: (N, 4, 4) motion of the agent between its data and now.
         frame: whose coordinates the maps are in: each agent's ``own``, or already the ``ego``'s (early projection).
+        sizes: (H, W) of each modality where they differ; maps are then as large as the largest, filled with zeros.
         aux: the published extra outputs gathered on the way.
     """
 
@@ -44,6 +50,7 @@ class SceneFeatures:
     speed: Tensor | None = None
     correction: Tensor | None = None
     frame: Literal["own", "ego"] = "own"
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     aux: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +58,13 @@ class SceneFeatures:
         """The only level (N, C, H, W)."""
         (only,) = self.maps
         return only
+
+    def of_modality(self, name: str) -> Tensor:
+        """Maps (n, C, H, W) of the agents of one modality, in order and at their own size."""
+        rows = [row for row, own in enumerate(self.modality) if own == name]
+        level = self.map if len(rows) == len(self.modality) else self.map[rows]
+        height, width = self.sizes.get(name, (level.shape[-2], level.shape[-1]))
+        return level[..., :height, :width]
 
     @property
     def agents(self) -> int:
@@ -86,12 +100,12 @@ class SceneFeatures:
             return values.unflatten(0, (len(self.record_len), -1))
         return pad_sequence(values.split(list(self.record_len)), batch_first=True, padding_value=fill)
 
-    def to_ego(self, values: Tensor, align_corners: bool = False) -> Tensor:
+    def to_ego(self, values: Tensor, align_corners: bool = False, mode: str = "bilinear") -> Tensor:
         """Warp every agent's map (N, C, H, W) into the frame of its ego (spec models.md 3.1)."""
         if self.frame == "ego":
             return values
         size = (values.shape[-2], values.shape[-1])
-        return warp(values, self._ego_affine.to(values), size, align_corners=align_corners)
+        return warp(values, self._ego_affine.to(values), size, mode, align_corners)
 
     def from_ego(self, values: Tensor) -> Tensor:
         """Warp maps (N, C, H, W), each in the frame of its agent's ego, into the agent's own; inverse of ``to_ego``."""
@@ -176,3 +190,28 @@ class SceneFeatures:
         order = torch.argsort((~kept).to(torch.int8), dim=1, stable=True).to(self.pairwise.device)
         scene = torch.arange(len(order), device=order.device)[:, None, None]
         return self.pairwise[scene, order[:, :, None], order[:, None, :]]
+
+
+def in_agent_order(maps: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Maps of all agents (N, C, H, W), given those of each modality in the order its agents appear.
+
+    Raises:
+        ConfigError: they differ in size or channels.
+    """
+    if len(maps) == 1:
+        return next(iter(maps.values()))
+    shapes = {m: tuple(level.shape[1:]) for m, level in maps.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{m} {shape}" for m, shape in shapes.items())
+        raise ConfigError(
+            f"model.args: the maps of the modalities differ in (C, H, W): {told}; align their strides and widths."
+        )
+    rows = [row for m in maps for row, name in enumerate(names) if name == m]
+    return torch.cat(list(maps.values()))[torch.tensor(rows).argsort()]
+
+
+def at_one_size(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The maps with zeros at their ends, all as large as the largest."""
+    height = max(level.shape[-2] for level in maps.values())
+    width = max(level.shape[-1] for level in maps.values())
+    return {m: F.pad(level, (0, width - level.shape[-1], 0, height - level.shape[-2])) for m, level in maps.items()}

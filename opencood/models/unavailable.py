@@ -10,15 +10,11 @@ import re
 _NOT_YET = "is not available in this version"
 _FAMILIES = (
     (
-        r"heter_(model|pyramid)_shared_head|heter_codebook\w*|homo_collab_codebook|collab_w_c2c_infer",
-        f"CodeAlign's code space {_NOT_YET}",
-    ),
-    (
         r"\w*diffcomm\w*|\w*gmatch\w*",
         "its modules were never published; its successors are heter_model_baseline_w_gencomm_stage1 and _stage2",
     ),
     (
-        r"homo_collab|homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
+        r"homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),

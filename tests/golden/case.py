@@ -97,7 +97,9 @@ class Case:
         """One input as a torch tensor."""
         return torch.from_numpy(np.array(self.inputs[name]))
 
-    def check_parameters(self, module: torch.nn.Module, prefix: str = "") -> dict[str, torch.Tensor]:
+    def check_parameters(
+        self, module: torch.nn.Module, prefix: str = "", ordered: bool = True
+    ) -> dict[str, torch.Tensor]:
         """Compare names, order, shapes and integer entries with ``state_dict.json``; return entries without ``prefix``.
 
         Raises:
@@ -111,6 +113,8 @@ class Case:
         for name in wanted.keys() & entries.keys():
             if tuple(entries[name].shape) != wanted[name]:
                 complaints.append(f"{name}: shape {list(entries[name].shape)}, expected {list(wanted[name])}")
+        if not ordered and not complaints:
+            entries = {name: entries[name] for name in wanted}
         if not complaints and list(entries) != list(wanted):
             first = next(i for i, (a, b) in enumerate(zip(entries, wanted, strict=True)) if a != b)
             complaints.append(
@@ -134,14 +138,15 @@ class Case:
         prefix: str = "",
         keep_as_built: Iterable[str] | None = None,
         overrides: Mapping[str, float] | None = None,
+        ordered: bool = True,
     ) -> torch.nn.Module:
         """Check the module's entries below ``prefix`` and give them their golden values, in place.
 
         ``keep_as_built`` (name patterns; default: the list in ``case.yaml``) stay as constructed, ``overrides`` maps
-        name patterns to constants. Returns the module.
+        name patterns to constants. With ``ordered`` False the entries may come in another order. Returns the module.
         """
         kept = self.meta.raw().get("keep_as_built", ()) if keep_as_built is None else keep_as_built
-        fill_entries(self.check_parameters(module, prefix), kept, overrides)
+        fill_entries(self.check_parameters(module, prefix, ordered), kept, overrides)
         return module
 
     def check(self, key: str, got: Any, want: Any = None) -> None:

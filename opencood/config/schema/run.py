@@ -40,6 +40,12 @@ TOP = (
         "error",
         "a frame that cannot be read: stop, or count, report and skip it",
     ),
+    Key(
+        "missing_checkpoints",
+        one_of("error", "scratch"),
+        "error",
+        "a checkpoint of an earlier stage that model.args names but is not there: stop, or start its parts anew",
+    ),
     Key("opencood_version", ANY, None, "stamp of saved files: the version that wrote them"),
     Key(
         "root_dir",

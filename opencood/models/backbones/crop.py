@@ -1,4 +1,4 @@
-"""Fitting the map of a camera agent to the map of the scene (spec models.md 2.6)."""
+"""Fitting the map of one agent to the map of the scene (spec models.md 2.6, codealign.md 4.1)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,25 @@ class CenterFit(nn.Module):
         height, width = x.shape[-2:]
         x = _fit(x, 2, int(height * self.ratio_h))
         return _fit(x, 3, int(width * self.ratio_w))
+
+
+class GridFit(nn.Module):
+    """Resizes a map that has not the scene's cells; no parameters.
+
+    Args:
+        size: cells (H, W) of the scene.
+        accepted: another size that is left alone, because a translator resizes it.
+    """
+
+    def __init__(self, size: tuple[int, int], accepted: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.size, self.accepted = size, accepted
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, *size), bilinear."""
+        if tuple(x.shape[-2:]) in (self.size, self.accepted):
+            return x
+        return F.interpolate(x, self.size, mode="bilinear", align_corners=False)
 
 
 def _fit(x: Tensor, axis: int, size: int) -> Tensor:

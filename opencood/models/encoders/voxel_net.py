@@ -43,7 +43,12 @@ class MiddleLayers(nn.Sequential):
             self.add_module(f"conv3d_{i}", MiddleLayer(stride, padding))
 
 
-@register("encoder", "voxel_net", ignores=("anchor_number", "anchor_num", "N", "D", "H", "W", "T"))
+@register(
+    "encoder",
+    "voxel_net",
+    "VoxelNet",
+    ignores=("anchor_number", "anchor_num", "N", "D", "H", "W", "T", "point_pillar_scatter"),
+)
 class VoxelNet(nn.Module):
     """LiDAR points in voxels, one vector each, slices of height side by side.
 

@@ -11,6 +11,7 @@ from opencood.data.draws import Draws
 from opencood.data.modality import Roster
 from opencood.data.readers.opv2v import channel_file, channel_file_plus
 from tests.golden.case import Case
+from tests.golden.families import codealign_losses, codealign_models, codealign_parts, codealign_stages
 
 Outputs = dict[str, Any]
 _DRAWN = 200  # draws, in which a rare modality would turn up
@@ -99,4 +100,8 @@ def _files(wanted: Mapping[str, str], file_of: Callable[[Path, int | None], Path
 # What tells a kind of case -> what runs it. The first that fits.
 KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (lambda case: case.name == "modality_assignment", _modality_assignment),
+    (codealign_parts.fits, codealign_parts.run),
+    (codealign_models.fits, codealign_models.run),
+    (codealign_losses.fits, codealign_losses.run),
+    (codealign_stages.fits, codealign_stages.run),
 )

@@ -15,6 +15,7 @@ from opencood.models.build import build_model
 from tests.golden.bands import band_bounds, pairing
 from tests.golden.case import Case
 from tests.golden.compare import Bound
+from tests.golden.families.codealign_parts import silence
 from tests.golden.legacy_random import LegacyRandom
 from tests.golden.whole_run import InferenceRun, TrainingRun, configure, learning_rates, overwrite
 
@@ -68,7 +69,7 @@ def _without_drop_connect(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fill(case: Case, model: torch.nn.Module) -> None:
-    case.fill(model, keep_as_built=KEEP, overrides=CONSTANTS)
+    case.fill(silence(model), keep_as_built=KEEP, overrides=CONSTANTS)
     if hasattr(model, "sampling"):
         last = model.gencomm.steps
         model.sampling.draws.source = lambda slots, draw, shape: _draws(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from codealign_samples import coded_models
 
 RANGE = [-6.4, -6.4, -3, 6.4, 6.4, 1]
 HEADS = {"anchor_number": 2, "dir_args": {"dir_offset": 0.7853, "num_bins": 2, "anchor_yaw": [0, 90]}}
@@ -104,6 +105,8 @@ GENCOMM["gencomm_stage2"] = GENCOMM["gencomm_stage1"] | {"ego_modality": "m2"}
 MODELS |= {
     f"heter_model_baseline_w_{method}": MODELS["heter_model_baseline"] | changes for method, changes in GENCOMM.items()
 }
+CODED = coded_models(ALIGNED, PYRAMID | {"resnext": False}, AFTER)
+MODELS |= CODED
 V2XVIT = {
     "depth": 1,
     "num_blocks": 1,
@@ -121,7 +124,12 @@ FUSIONS: dict[str, Any] = {
     "cobevt": {"input_dim": 24, "mlp_dim": 24, "agent_size": 4, "window_size": 4, "dim_head": 12, "depth": 1},
     "v2xvit": {"transformer": {"encoder": V2XVIT}},
 }
-COLLABORATIVE = [name for name in MODELS if "collab" in name or "baseline" in name]
+COLLABORATIVE = [name for name in MODELS if "collab" in name or "baseline" in name or name in CODED]
+
+
+def is_heterogeneous(name: str) -> bool:
+    """Whether a model reads ``inputs_m1``."""
+    return name.startswith("heter") or name in CODED
 
 
 def hypes(name: str, **changes: Any) -> dict[str, Any]:
@@ -153,7 +161,7 @@ def _cloud(agent: int, rng: np.random.Generator | None, pillars: int) -> dict[st
 def batch(name: str, record_len: tuple[int, ...] = (3, 2), **voxels: Any) -> dict[str, Any]:
     """A batch for a model."""
     agents = sum(record_len)
-    key = "inputs_m1" if name.startswith("heter") else "processed_lidar"
+    key = "inputs_m1" if is_heterogeneous(name) else "processed_lidar"
     content: dict[str, Any] = {key: cloud(list(range(agents)), **voxels)}
     if name not in COLLABORATIVE:
         return content | {"object_bbx_center": torch.zeros(agents, 5, 7)}
@@ -162,4 +170,4 @@ def batch(name: str, record_len: tuple[int, ...] = (3, 2), **voxels: Any) -> dic
         for j in range(4):
             pairwise[:, i, j, :2, 3] = torch.tensor([0.8 * (j - i), 0.4 * (i - j)])
     content |= {"record_len": torch.tensor(record_len), "pairwise_t_matrix": pairwise}
-    return content | ({"agent_modality_list": ["m1"] * agents} if name.startswith("heter") else {})
+    return content | ({"agent_modality_list": ["m1"] * agents} if is_heterogeneous(name) else {})

@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from model_samples import HEADS, MODELS, PILLARS, PYRAMID, STAGE, hypes, modality
+from model_samples import HEADS, MODELS, PILLARS, PYRAMID, STAGE, hypes, is_heterogeneous, modality
 
 from opencood.errors import ConfigError
 from opencood.models.build import build_model
@@ -78,7 +78,7 @@ def test_unknown_keys_are_reported():
 def test_published_keys_are_not(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        build_model(hypes(name, **({"ego_modality": "m1"} if name.startswith("heter") else {"max_cav": 5})))
+        build_model(hypes(name, **({"ego_modality": "m1"} if is_heterogeneous(name) else {"max_cav": 5})))
 
 
 def test_every_row_says_what_it_is():

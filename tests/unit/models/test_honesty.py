@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from model_samples import COLLABORATIVE, FUSIONS, batch, cloud, hypes
+from codealign_samples import WORDS
+from model_samples import CODED, COLLABORATIVE, FUSIONS, batch, cloud, hypes, is_heterogeneous
 
 from opencood.communication import Channel, encode
 from opencood.models.build import build_model
@@ -41,7 +42,11 @@ def _learn_words(model, sample):
 
 
 def key_of(name):
-    return "inputs_m1" if name.startswith("heter") else "processed_lidar"
+    return "inputs_m1" if is_heterogeneous(name) else "processed_lidar"
+
+
+def request_of(model, sample):
+    return model.link.request(model.encode(sample).of_egos())
 
 
 def same(a, b, atol=1e-6):
@@ -56,7 +61,9 @@ def test_detections_follow_from_the_encoded_messages(name, changes):
     model.channel.meter.start_frame()
     assert same(model(sample), direct)
     # three and two agents: two collaborators send to the first ego, one to the second
-    assert {link[:3] for link in model.channel.meter.links} == {(0, 1, 0), (0, 2, 0), (1, 1, 0)}
+    answers = {(0, 1, 0), (0, 2, 0), (1, 1, 0)}
+    asked = {(scene, ego, agent) for scene, agent, ego in answers} if request_of(model, sample) else set()
+    assert set(model.channel.meter.links) == answers | asked
 
 
 def test_every_message_costs_its_bytes(name, changes):
@@ -66,9 +73,14 @@ def test_every_message_costs_its_bytes(name, changes):
     model(sample)
     scene = model.encode(sample)
     sizes = [len(encode(model.link.send(scene.alone(row)))) for row in (1, 2, 4)]
-    assert model.channel.meter.bytes_of_frame() == sum(sizes)
-    least = next((factor for method, factor in SQUEEZED.items() if method in name), 4)
-    assert sizes[0] >= scene.maps[0][0].numel() * 4 / least
+    request = request_of(model, sample)
+    assert model.channel.meter.bytes_of_frame() == sum(sizes) + (3 * len(encode(request)) if request else 0)
+    cells = scene.maps[0][0, 0].numel()
+    sends_words = name in CODED and name not in ("heter_pyramid_shared_head", "homo_collab")
+    squeezed = next((factor for method, factor in SQUEEZED.items() if method in name), 4)
+    bits_per_cell = (WORDS - 1).bit_length() if sends_words else scene.maps[0].shape[1] * 32 / squeezed
+    assert sizes[0] >= cells * bits_per_cell / 8
+    assert not sends_words or sizes[0] < cells * bits_per_cell / 8 + 200
 
 
 def test_an_agent_changes_no_message_but_its_own(name, changes):
