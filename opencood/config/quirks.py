@@ -142,6 +142,21 @@ QUIRKS: dict[str, Quirk] = {
         "InstanceSimLoss reads gt_boxes as columns first although the data set writes rows first.",
         "codealign.md quirk 34",
     ),
+    "codebook_draws_in_test": Quirk(
+        True, False, "CodeFilling draws its words in evaluation too; False: the likeliest words.", "gencomm.md 4.1"
+    ),
+    "generator_start": Quirk(
+        "ego",
+        "ego",
+        "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.",
+        "gencomm.md Q4",
+    ),
+    "generator_keeps_ego_feature": Quirk(
+        False,
+        False,
+        "GenComm: the ego keeps its own feature instead of one generated from its message.",
+        "gencomm.md Q3",
+    ),
     "v2vnet_maps_about_centre": Quirk(
         PerFlavor(True, {"v2xreal": False}),
         True,

@@ -76,6 +76,7 @@ class Assembly:
         reads: what of the batch besides sensor data and ``record_len`` it needs: ``pairwise_t_matrix``,
             ``prior_encoding``, ``lidar_pose``.
         freeze: from ``model.args`` and the names of the parts to what does not train.
+        detector: class of the detector when it does not walk the four stages (training of adapters).
         backends: from ``model.args`` to the modalities that have a backend, where that is not the parts' own ``{m}``.
         arrange: from the published ``model.args`` to the layout that the parts read.
         mixed_sizes: whether the link takes maps whose size differs between modalities.
@@ -98,6 +99,7 @@ class Assembly:
     reads: frozenset[str] = frozenset({"pairwise_t_matrix"})
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
+    detector: Callable[..., Any] | None = None
     backends: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
     arrange: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     mixed_sizes: bool = False

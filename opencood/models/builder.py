@@ -180,7 +180,7 @@ def _join(
     owners = {name: group for name, group in {**groups, **backends}.items() if heads("head", group)}
     of_link = [(m, i, part) for m, group in groups.items() for i, part in of("link", group).items()]
     of_link += [(b, i, part) for b, group in backends.items() for i, part in of("link", group).items()]
-    return Detector(
+    return (row.detector or Detector)(
         row,
         chains={m: list(of("encode", groups[m]).values()) for m in names},
         link=row.link({row.parts[i].name.format(m=name, b=name): part for name, i, part in of_link}),

@@ -118,20 +118,22 @@ class Detector(nn.Module):
         listed = self._names(batch, present)
         keep = [name in present or self.drops is None for name in listed]
         names = tuple(name for name, kept in zip(listed, keep, strict=True) if kept)
-        maps, aux = {}, {}
+        seen: dict[str, tuple[Tensor, ...]] = {}
+        aux: dict[str, Any] = {}
         for m, inputs in present.items():
-            level, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
-            maps[m] = level
+            seen[m], extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
-        sizes = {m: (level.shape[-2], level.shape[-1]) for m, level in maps.items()}
+        depth = min(len(levels) for levels in seen.values())
+        levels = [{m: of_modality[k] for m, of_modality in seen.items()} for k in range(depth)]
+        sizes = {m: (level.shape[-2], level.shape[-1]) for m, level in levels[0].items()}
         if self.assembly.mixed_sizes and len(set(sizes.values())) > 1:
-            maps = at_one_size(maps)
+            levels = [at_one_size(level) for level in levels]
         else:
             sizes = {}
-        level = in_agent_order(maps, names)
-        names = names or tuple(m for m in present if m != SHARED) * len(level)
-        scene = replace(self._scene(batch, level, names, aux, keep), sizes=sizes)
-        return scene.with_maps(level, **run_heads(self._own_heads, scene))
+        first, *more = [in_agent_order(level, names) for level in levels]
+        names = names or tuple(m for m in present if m != SHARED) * len(first)
+        scene = replace(self._scene(batch, first, names, aux, keep), sizes=sizes)
+        return scene.with_maps(first, *more, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
         if SHARED in self._chains:
@@ -148,8 +150,13 @@ class Detector(nn.Module):
             )
         return names
 
-    def _see(self, modality: str, inputs: Mapping[str, Tensor], agents: int | None) -> tuple[Tensor, Mapping[str, Any]]:
-        """The chain of a modality. What reads a sensor of several adds its map to what is there already."""
+    def _see(
+        self, modality: str, inputs: Mapping[str, Tensor], agents: int | None
+    ) -> tuple[tuple[Tensor, ...], Mapping[str, Any]]:
+        """Maps of one modality's agents and extra outputs.
+
+        What reads a sensor of several adds its map to what is there already; the last part may give several maps.
+        """
         level: Tensor | None = None
         aux: dict[str, Any] = {}
         for part in self._chains[modality]:
@@ -161,7 +168,7 @@ class Detector(nn.Module):
             level = seen if level is None else level + seen
             aux |= extra
         assert level is not None  # every chain begins with an encoder
-        return level, aux
+        return level if isinstance(level, tuple) else (level,), aux
 
     def _scene(
         self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any], keep: list[bool]

@@ -109,6 +109,16 @@ class SceneFeatures:
         size = (values.shape[-2], values.shape[-1])
         return warp(values, self._ego_affine.to(values), size, mode, align_corners)
 
+    def from_ego(self, values: Tensor) -> Tensor:
+        """Warp maps (N, C, H, W), each in the frame of its agent's ego, into the agent's own; inverse of ``to_ego``."""
+        if self.frame == "ego":
+            return values
+        if self.pairwise is None or self.extent is None:
+            raise ValueError("this scene has no poses, so nothing can be warped from the ego")
+        scene, slot = (place.to(self.pairwise.device) for place in self.places)
+        affine = normalize_pairwise(self.pairwise[scene, slot, 0], *self.extent)
+        return warp(values, affine.to(values))
+
     @cached_property
     def _ego_affine(self) -> Tensor:
         """(N, 2, 3): normalised row 0 of the pairwise matrices, which maps an ego position to the agent's map."""
@@ -142,6 +152,11 @@ class SceneFeatures:
             aux={},
             **self._per_agent([row]),
         )
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is one agent as it knows itself (see :meth:`alone`), so that what it says goes over a wire."""
+        return self.pairwise is None
 
     def fused(self, level: Tensor, **aux: Any) -> SceneFeatures:
         """What the scenes became: one map (B, C, H, W) in the view of each ego."""

@@ -73,6 +73,38 @@ MODELS: dict[str, dict[str, Any]] = {
     | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "max", "compression": 4}
     | CENTER,
 }
+UNET = {"embed_dim": 26, "in_channels": 24, "out_ch": 24, "ch": 8, "ch_mult": [1, 1], "num_res_blocks": 1}
+GRID = {"in_cav_lidar_range": RANGE, "out_cav_lidar_range": RANGE, "in_feature_shape": [16, 16]}
+TRANSLATOR = {
+    "core_method": "adapterconvnext",
+    "args": {"in_channels": 24, "out_channels": 24, "out_feature_shape": [16, 16]}
+    | GRID
+    | {"submodule_args": {"num_of_blocks": 1, "dim": 8}},
+}
+# What the methods beside GenComm add to the baseline.
+GENCOMM: dict[str, dict[str, Any]] = {
+    "gencomm_stage1": {
+        "gencomm": {"model": UNET, "diffusion": {"num_diffusion_timesteps": 3}},
+        "message_extractor": {"in_ch": 24, "out_ch": 2},
+        "enhancer": {"in_ch": 24},
+    },
+    "backalign": {"ego_modality": "m2"},
+    "codebook": {
+        "codebook": {"seg_num": 2, "dict_size": 12, "channel": 24},
+        "communication": {"thre": 0.0076, "gaussian_smooth": {"k_size": 3, "c_sigma": 1.0}},
+    },
+    "mpda": {
+        "resizer": {"input_channel": 24, "output_channel": 24, "residual": {"input_dim": 24, "depth": 1}}
+        | {"wg_att": {"input_dim": 24, "mlp_dim": 24, "window_size": 2, "dim_head": 8, "drop_out": 0.1, "depth": 1}},
+        "cdt": {"input_dim": 24, "window_size": 2, "dim_head": 8, "heads": 2, "depth": 1},
+        "classifier": 24,
+    },
+    "stamp_infer": {"ego_modality": "m1", "m1": PLAIN | {"adapter": TRANSLATOR, "reverter": TRANSLATOR}},
+}
+GENCOMM["gencomm_stage2"] = GENCOMM["gencomm_stage1"] | {"ego_modality": "m2"}
+MODELS |= {
+    f"heter_model_baseline_w_{method}": MODELS["heter_model_baseline"] | changes for method, changes in GENCOMM.items()
+}
 CODED = coded_models(ALIGNED, PYRAMID | {"resnext": False}, AFTER)
 MODELS |= CODED
 V2XVIT = {
