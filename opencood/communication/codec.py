@@ -39,19 +39,20 @@ DTYPE_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 
 
 def encode(message: Message) -> bytes:
-    """The bytes of a message.
+    """The bytes of a message; what it marks as staying at home is not among them.
 
     Raises:
         ValueError: a tensor's dtype has no code in this format.
     """
-    parts = [MAGIC, struct.pack("<B", VERSION), _text(message.kind), struct.pack("<H", len(message.tensors))]
-    for name, tensor in message.tensors.items():
+    sent = message.sent
+    parts = [MAGIC, struct.pack("<B", VERSION), _text(message.kind), struct.pack("<H", len(sent))]
+    for name, tensor in sent.items():
         parts += [_text(name), *_tensor(name, tensor)]
     return b"".join(parts)
 
 
 def decode(data: bytes) -> Message:
-    """The message whose bytes these are, with tensors on the CPU; ``decode(encode(m))`` is ``m`` to the bit.
+    """The message whose bytes these are, with tensors on the CPU; ``decode(encode(m))`` is what ``m`` sends to the bit.
 
     Raises:
         DataError: the bytes are truncated, damaged, or of another format version.

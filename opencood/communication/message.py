@@ -16,7 +16,9 @@ class Message:
     """Named tensors that one agent (or, on the training path, a batch of agents) sends.
 
     Attributes:
-        tensors: what is sent. Links put agents on the first axis, so a message of one agent has length 1 there.
+        tensors: what is sent. Links put agents on the first axis, so a message of one agent has length 1 there. A name
+            that starts with ``_`` stays at home: it exists where all agents share one memory (training, and evaluation
+            without a channel), and never reaches a channel.
         kind: what a receiver may expect (``features``, ``points``, ``boxes``, or a link's own word).
         kept: what the sender keeps for the losses of training. It has no bytes: a decoded message never has any.
     """
@@ -24,6 +26,11 @@ class Message:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     kind: str = "features"
     kept: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> dict[str, Tensor]:
+        """The tensors that go over a channel."""
+        return {name: tensor for name, tensor in self.tensors.items() if not name.startswith("_")}
 
     def to(self, device: torch.device | str) -> Message:
         """The same message with its tensors on ``device``."""

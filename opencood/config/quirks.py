@@ -142,6 +142,47 @@ QUIRKS: dict[str, Quirk] = {
         "InstanceSimLoss reads gt_boxes as columns first although the data set writes rows first.",
         "codealign.md quirk 34",
     ),
+    "codebook_draws_in_test": Quirk(
+        True, False, "CodeFilling draws its words in evaluation too; False: the likeliest words.", "gencomm.md 4.1"
+    ),
+    "generator_start": Quirk(
+        "ego",
+        "ego",
+        "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.",
+        "gencomm.md Q4",
+    ),
+    "generator_keeps_ego_feature": Quirk(
+        False,
+        False,
+        "GenComm: the ego keeps its own feature instead of one generated from its message.",
+        "gencomm.md Q3",
+    ),
+    "v2vnet_maps_about_centre": Quirk(
+        PerFlavor(True, {"v2xreal": False}),
+        True,
+        "V2VNet of the OpenCOOD family turns maps about their centre; False: about their first cell.",
+        "homogeneous.md 3.4",
+    ),
+    "mash_keeps_unmatched": Quirk(
+        True, False, "MASH fetches the cells without a match instead of those with one.", "homogeneous.md 3.10"
+    ),
+    "mash_half_precision": Quirk(True, False, "MASH rounds distances to half precision.", "homogeneous.md 3.10"),
+    "v2vnet_robust_constant_overlap": Quirk(
+        True, False, "Robust V2VNet takes all agents to overlap alike.", "homogeneous.md 3.11"
+    ),
+    "v2vnet_masks_about_centre": Quirk(
+        False,
+        True,
+        "V2VNet of the OpenCOOD family turns the masks of what a neighbour covers about the centre, as its map.",
+        "homogeneous.md 3.4",
+    ),
+    # losses
+    "loss_marked_negatives": Quirk(
+        PerFlavor(False, {"v2v4real": True}),
+        PerFlavor(False, {"v2v4real": True}),
+        "OpenCOOD's anchor loss takes marked negatives only; False: every anchor that is not positive.",
+        "homogeneous.md 6",
+    ),
     # training
     "resume_lr_offset": Quirk(
         True, False, "The first resumed epoch uses the rate for its own index, one epoch early.", "e2e.md, tools.md 2"

@@ -68,3 +68,34 @@ def warp_to_ego(
 ) -> torch.Tensor:
     """Return (A, C, H, W): the maps of all agents, each seen from the ego of its sample."""
     return warp(features, ego_rows(theta, record_len), align_corners=align_corners)
+
+
+def pixel_sampling(
+    matrices: torch.Tensor, cell: float, size: tuple[int, int], about_centre: bool = True
+) -> torch.Tensor:
+    """Return (..., 2, 3) affine matrices for ``warp(..., align_corners=True)`` that carry maps along ``matrices``.
+
+    A source pixel p comes to R (p - c) + c + t / cell; pixel centres are integers. This is the warp of OpenCOOD and
+    HM-ViT (spec homogeneous.md 2.1, hmvit.md 3), which turns about W/2, H/2, half a cell from the middle of the map.
+
+    Args:
+        matrices: (..., 4, 4) from the map's agent to the receiving agent, in metres.
+        cell: metres of a cell.
+        size: (H, W) of the map.
+        about_centre: whether c is the centre of the map; else it is the first pixel.
+    """
+    height, width = size
+    centre = matrices.new_tensor([width / 2, height / 2] if about_centre else [0.0, 0.0])
+    back = _inverse_2x2(matrices[..., :2, :2])
+    shift = (centre - (back @ (centre + matrices[..., :2, 3] / cell)[..., None])[..., 0])[..., None]
+    last = matrices.new_tensor([max(width - 1, 1), max(height - 1, 1)]) / 2  # pixel = (normalised + 1) * last
+    linear = back * last / last[:, None]
+    moved = ((back @ last[:, None] + shift) / last[:, None]) - 1
+    return torch.cat([linear, moved], dim=-1)
+
+
+def _inverse_2x2(blocks: torch.Tensor) -> torch.Tensor:
+    """Inverse of (..., 2, 2) matrices in closed form: no factorisation, no wait for the device."""
+    (a, b), (c, d) = (row.unbind(-1) for row in blocks.unbind(-2))
+    determinant = (a * d - b * c)[..., None, None]
+    return torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2) / determinant

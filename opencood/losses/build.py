@@ -7,12 +7,18 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from opencood.config.tree import lookup
 from opencood.errors import ConfigError
 from opencood.registry import REGISTRY
+
+ADAPTER_TRAINING = "heter_model_baseline_w_stamp"
 
 
 def build_loss(hypes: Mapping[str, Any]) -> Any:
     """Build ``loss.core_method`` with ``loss.args``.
+
+    STAMP's files have one loss per type, and ``loss_adapter`` for the training of adapters: detections are judged by
+    the loss of the ego's type.
 
     Raises:
         ConfigError: no loss section, unknown method, or arguments that do not fit.
@@ -20,7 +26,20 @@ def build_loss(hypes: Mapping[str, Any]) -> Any:
     section = hypes.get("loss")
     if not isinstance(section, Mapping):
         raise ConfigError("loss: the section is missing. It needs core_method and args.")
+    if "core_method" not in section:
+        where, section = _of_stamp(hypes, section)
+        return build_loss_section(section, where, hypes)
     return build_loss_section(section, hypes=hypes)
+
+
+def _of_stamp(hypes: Mapping[str, Any], by_type: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The loss that a file with one per type means, and the key it stands under."""
+    adapters = hypes.get("loss_adapter")
+    if lookup(hypes, "model.core_method") == ADAPTER_TRAINING and isinstance(adapters, Mapping):
+        return "loss_adapter", adapters
+    own = str(lookup(hypes, "model.args.ego_modality"))
+    chosen = by_type.get(own)
+    return (f"loss.{own}", chosen) if isinstance(chosen, Mapping) else ("loss", by_type)
 
 
 def build_loss_section(section: Mapping[str, Any], where: str = "loss", hypes: Mapping[str, Any] | None = None) -> Any:
@@ -33,6 +52,8 @@ def build_loss_section(section: Mapping[str, Any], where: str = "loss", hypes: M
     if "core_method" not in section:
         raise ConfigError(f"{where}.core_method: missing. Valid names: {', '.join(REGISTRY.names('loss'))}.")
     name, args = str(section["core_method"]), section.get("args")
+    if name == "point_pillar_loss" and "cls_weight" in (args or {}):
+        name = "point_pillar_loss_opencood"  # another loss of the same name, told by its arguments
     if not REGISTRY.has("loss", name):
         user_class = _published_lookup(name)
         if user_class is not None:

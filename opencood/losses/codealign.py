@@ -114,7 +114,6 @@ class PointPillarPyramidCodebookLoss(PointPillarPyramidLoss):
                     yield sample, maps, masks, i, j
 
 
-@register("loss", "point_pillar_codebook_loss", ignores=["depth", "iou"])
 class PointPillarCodebookLoss(PointPillarLoss):
     """The anchor loss plus one term of the code space.
 

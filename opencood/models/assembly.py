@@ -18,6 +18,8 @@ from opencood.models.scene import SceneFeatures
 # In the order a frame passes them.
 SLOTS = ("encode", "own_head", "link", "levels", "fuse", "shrink", "head", "refine")
 Slot = Literal["encode", "own_head", "link", "levels", "fuse", "shrink", "head", "refine"]
+# Stands before the number of a head without a key, of which a row may have several.
+WHOLE_SCENE = "*"
 FuseStage = Callable[[SceneFeatures], SceneFeatures]
 
 
@@ -70,7 +72,12 @@ class Assembly:
         args: the keys of ``model.args`` it reads, besides modalities.
         ignores: keys that published files carry although no model reads them.
         feature_key: output under which the map before the heads is published; empty when it is not.
+        frame: whose coordinates the maps of a collaborative row are in: each agent's ``own``, or already the ``ego``'s,
+            because its data are projected before they are encoded; nothing is warped then.
+        reads: what of the batch besides sensor data and ``record_len`` it needs: ``pairwise_t_matrix``,
+            ``prior_encoding``, ``lidar_pose``.
         freeze: from ``model.args`` and the names of the parts to what does not train.
+        detector: class of the detector when it does not walk the four stages (training of adapters).
         backends: from ``model.args`` to the modalities that have a backend, where that is not the parts' own ``{m}``.
         arrange: from the published ``model.args`` to the layout that the parts read.
         mixed_sizes: whether the link takes maps whose size differs between modalities.
@@ -89,8 +96,11 @@ class Assembly:
     link: Callable[[Mapping[str, Any]], Link] = plain_link
     probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     feature_key: str = ""
+    frame: Literal["own", "ego"] = "own"
+    reads: frozenset[str] = frozenset({"pairwise_t_matrix"})
     ignores: frozenset[str] = frozenset()
     freeze: Callable[[Mapping[str, Any], Sequence[str]], Freeze] = nothing_frozen
+    detector: Callable[..., Any] | None = None
     backends: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
     arrange: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     mixed_sizes: bool = False
@@ -115,7 +125,7 @@ class Backend:
 
 
 def run_heads(heads: Mapping[str, nn.Module], scene: SceneFeatures) -> dict[str, Any]:
-    """Outputs by name: of a head with a key from the map, of one without from the scene (see :class:`Part`).
+    """Outputs by name: of a head with a key from the map, of one without (``*``) from the scene (see :class:`Part`).
 
     Raises:
         ConfigError: a head takes another number of channels than the map has.
@@ -127,5 +137,5 @@ def run_heads(heads: Mapping[str, nn.Module], scene: SceneFeatures) -> dict[str,
                 f"model.args: the head of '{key}' takes {head.in_channels} channels, but the map before it has "
                 f"{scene.map.shape[1]}; in_head, the fusion and the shrink headers need the same width."
             )
-        outputs |= {key: head(scene.map)} if key else head(scene)
+        outputs |= head(scene) if key.startswith(WHOLE_SCENE) else {key: head(scene.map)}
     return outputs

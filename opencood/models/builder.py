@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
 
 from opencood.config.flavor import flavor_of
 from opencood.errors import ConfigError, nearest
-from opencood.models.assembly import SLOTS, Assembly, Backend, Part
+from opencood.models.assembly import SLOTS, WHOLE_SCENE, Assembly, Backend, Part
 from opencood.models.context import Context
 from opencood.models.detector import SHARED, Detector
 from opencood.models.parts import modalities
@@ -22,6 +23,7 @@ from opencood.registry import REGISTRY, register
 PYRAMID_NAMES = {"codealign": "fusion_backbone"}
 OLD_OUTPUTS = {"cls_preds": "psm", "reg_preds": "rm", "dir_preds": "dm"}
 OLD_OUTPUT_FLAVORS = frozenset({"opencood", "coopre", "v2xreal", "v2v4real"})
+Variant = Callable[[Assembly, Mapping[str, Any], Mapping[str, Any]], Assembly]
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Group:
 class Probe:
     """Parts of a detector as a function of a map, for a link; not a module, so that no part is registered twice."""
 
-    def __init__(self, path: Sequence[nn.Module]) -> None:
+    def __init__(self, path: Iterable[Callable[[Tensor], Tensor]]) -> None:
         self._path = tuple(path)
 
     def __call__(self, level: Tensor) -> Tensor:
@@ -48,8 +50,9 @@ class Probe:
 class AssemblyBuilder:
     """Builds the detector of one row; this is what the registry holds under kind ``model``."""
 
-    def __init__(self, row: Assembly) -> None:
+    def __init__(self, row: Assembly, variant: Variant | None = None) -> None:
         self.row = row
+        self.variant = variant
         self.__doc__ = row.summary
 
     def __call__(self, hypes: Mapping[str, Any], train_flag: bool = True, **args: Any) -> Detector:
@@ -57,12 +60,18 @@ class AssemblyBuilder:
 
         Its parts are the same for any ``train_flag``, which only decides which checkpoints of ``model.args`` are read.
         """
-        return build_detector(self.row, args, hypes, train_flag)
+        row = self.row if self.variant is None else self.variant(self.row, args, hypes)
+        return build_detector(row, args, hypes, train_flag)
 
 
-def register_assembly(row: Assembly) -> None:
-    """Make ``row.name`` a valid ``model.core_method``."""
-    register("model", row.name)(AssemblyBuilder(row))
+def register_assembly(row: Assembly, variant: Variant | None = None) -> None:
+    """Make ``row.name`` a valid ``model.core_method``.
+
+    Args:
+        variant: from the row, ``model.args`` and the configuration to the row that is meant, where repositories or
+            arguments make another network of the same name.
+    """
+    register("model", row.name)(AssemblyBuilder(row, variant))
 
 
 def assembly_of(core_method: str) -> Assembly:
@@ -92,7 +101,7 @@ def build_detector(
     if not names:
         raise ConfigError(f"model.args: {row.name} needs at least one modality section (m1, m2, ...).")
     ctx = Context(hypes, args)
-    extent = ctx.extent if row.collaborates else None
+    extent = ctx.extent if row.collaborates and row.frame == "own" else None
     groups = {m: _build(row.parts, Context(hypes, args, m), "m") for m in names if m != SHARED}
     shared_ctx = ctx.carrying(_common_width(groups))
     groups[SHARED] = _build(row.parts, shared_ctx, "")
@@ -100,8 +109,9 @@ def build_detector(
     detector = _join(row, names, groups, backends, extent, _output_names(row, hypes))
     detector.drops = frozenset(row.drops(args)) if row.drops else None
     pyramid = PYRAMID_NAMES.get(flavor_of(hypes), "pyramid_backbone")
+    detector.nameless = _nameless(row.parts, groups)
     _register_parts(detector, row.parts, groups, backends, pyramid)
-    detector.link.bind({name: Probe([detector.get_submodule(p) for p in path]) for name, path in row.probes.items()})
+    detector.link.bind({name: _probe(detector, row, path) for name, path in row.probes.items()})
     detector.freeze = row.freeze(args, [name for name, _ in detector.named_children()])
     if row.load is not None:
         detector.has_weights = bool(row.load(detector, ctx, train_flag))
@@ -155,7 +165,8 @@ def _join(
         return next(iter(of(slot, group).values()), None)
 
     def heads(slot: str, group: Group) -> dict[str, nn.Module]:
-        return {outputs.get(key := row.parts[i].key, key): module for i, module in of(slot, group).items()}
+        keys = {i: row.parts[i].key or f"{WHOLE_SCENE}{i}" for i in of(slot, group)}
+        return {outputs.get(keys[i], keys[i]): module for i, module in of(slot, group).items()}
 
     def own_or_shared(slot: str, group: Group) -> nn.Module | None:
         """The part of a modality's own backend, or the one all backends share."""
@@ -169,7 +180,7 @@ def _join(
     owners = {name: group for name, group in {**groups, **backends}.items() if heads("head", group)}
     of_link = [(m, i, part) for m, group in groups.items() for i, part in of("link", group).items()]
     of_link += [(b, i, part) for b, group in backends.items() for i, part in of("link", group).items()]
-    return Detector(
+    return (row.detector or Detector)(
         row,
         chains={m: list(of("encode", groups[m]).values()) for m in names},
         link=row.link({row.parts[i].name.format(m=name, b=name): part for name, i, part in of_link}),
@@ -178,6 +189,16 @@ def _join(
         extent=extent,
         refine=only("refine", groups[SHARED]),
     )
+
+
+def _nameless(parts: Sequence[Part], groups: Mapping[str, Group]) -> tuple[nn.Module, ...]:
+    return tuple(part for group in groups.values() for i, part in group.built.items() if not parts[i].name)
+
+
+def _probe(detector: Detector, row: Assembly, path: Sequence[str]) -> Probe:
+    """Parts, their children or their methods, by name; parts that this YAML does without are left out."""
+    absent = {part.name for part in row.parts} - {name for name, _ in detector.named_children()}
+    return Probe([attrgetter(step)(detector) for step in path if step.partition(".")[0] not in absent])
 
 
 def _register_parts(

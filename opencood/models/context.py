@@ -65,8 +65,10 @@ class Context:
 
     @property
     def lidar_range(self) -> Sequence[float]:
-        """``model.args.lidar_range``: x0, y0, z0, x1, y1, z1 in metres."""
+        """``model.args.lidar_range``, or that of ``grid_conf``: x0, y0, z0, x1, y1, z1 in metres."""
         values = self.args.get("lidar_range")
+        if values is None and (grid := self.args.get("grid_conf")):
+            values = [grid[axis][end] for end in (0, 1) for axis in ("xbound", "ybound", "zbound")]
         if values is None or len(values) != 6:
             raise ConfigError(f"model.args.lidar_range: six numbers x0, y0, z0, x1, y1, z1 are needed, not {values}.")
         return values

@@ -47,6 +47,8 @@ class Detector(nn.Module):
         self.freeze = Freeze()
         self.drops: frozenset[str] | None = None
         self.has_weights = False
+        # Parts whose children are registered but who are not themselves; the mode must reach them all the same.
+        self.nameless: tuple[nn.Module, ...] = ()
         # The parts are registered under their published names by the builder; these mappings only say who does what.
         self._chains = {m: tuple(chain) for m, chain in chains.items()}
         self._link = (link,)
@@ -116,20 +118,22 @@ class Detector(nn.Module):
         listed = self._names(batch, present)
         keep = [name in present or self.drops is None for name in listed]
         names = tuple(name for name, kept in zip(listed, keep, strict=True) if kept)
-        maps, aux = {}, {}
+        seen: dict[str, tuple[Tensor, ...]] = {}
+        aux: dict[str, Any] = {}
         for m, inputs in present.items():
-            level, extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
-            maps[m] = level
+            seen[m], extra = self._see(m, inputs, _agents(batch, names, m, self.assembly.collaborates))
             aux.update({f"{stem}_{m}" if m != SHARED else stem: value for stem, value in extra.items()})
-        sizes = {m: (level.shape[-2], level.shape[-1]) for m, level in maps.items()}
+        depth = min(len(levels) for levels in seen.values())
+        levels = [{m: of_modality[k] for m, of_modality in seen.items()} for k in range(depth)]
+        sizes = {m: (level.shape[-2], level.shape[-1]) for m, level in levels[0].items()}
         if self.assembly.mixed_sizes and len(set(sizes.values())) > 1:
-            maps = at_one_size(maps)
+            levels = [at_one_size(level) for level in levels]
         else:
             sizes = {}
-        level = in_agent_order(maps, names)
-        names = names or tuple(m for m in present if m != SHARED) * len(level)
-        scene = replace(self._scene(batch, level, names, aux, keep), sizes=sizes)
-        return scene.with_maps(level, **run_heads(self._own_heads, scene))
+        first, *more = [in_agent_order(level, names) for level in levels]
+        names = names or tuple(m for m in present if m != SHARED) * len(first)
+        scene = replace(self._scene(batch, first, names, aux, keep), sizes=sizes)
+        return scene.with_maps(first, *more, **run_heads(self._own_heads, scene))
 
     def _names(self, batch: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, ...]:
         if SHARED in self._chains:
@@ -146,8 +150,13 @@ class Detector(nn.Module):
             )
         return names
 
-    def _see(self, modality: str, inputs: Mapping[str, Tensor], agents: int | None) -> tuple[Tensor, Mapping[str, Any]]:
-        """The chain of a modality. What reads a sensor of several adds its map to what is there already."""
+    def _see(
+        self, modality: str, inputs: Mapping[str, Tensor], agents: int | None
+    ) -> tuple[tuple[Tensor, ...], Mapping[str, Any]]:
+        """Maps of one modality's agents and extra outputs.
+
+        What reads a sensor of several adds its map to what is there already; the last part may give several maps.
+        """
         level: Tensor | None = None
         aux: dict[str, Any] = {}
         for part in self._chains[modality]:
@@ -159,18 +168,21 @@ class Detector(nn.Module):
             level = seen if level is None else level + seen
             aux |= extra
         assert level is not None  # every chain begins with an encoder
-        return level, aux
+        return level if isinstance(level, tuple) else (level,), aux
 
     def _scene(
         self, batch: Mapping[str, Any], level: Tensor, names: tuple[str, ...], aux: Mapping[str, Any], keep: list[bool]
     ) -> SceneFeatures:
         if not self.assembly.collaborates:
             return SceneFeatures((level,), (1,) * len(level), extent=self.extent, modality=names, aux=aux)
+        known = {name: batch[name] for name in self.assembly.reads if name in batch}
+        if missing := sorted(self.assembly.reads - set(known)):
+            raise DataError(f"{self.assembly.name} needs {', '.join(missing)} in the batch; it has {', '.join(batch)}.")
         record_len = tuple(int(n) for n in batch["record_len"])
-        pairwise = batch["pairwise_t_matrix"]
-        if all(keep):
-            return SceneFeatures((level,), record_len, pairwise, self.extent, modality=names, aux=aux)
-        everybody = SceneFeatures((), record_len, pairwise, self.extent)
+        everybody = SceneFeatures(
+            (), record_len, known.get("pairwise_t_matrix"), self.extent, frame=self.assembly.frame
+        )
+        everybody = replace(_with_motion(everybody, batch, known), pose=known.get("lidar_pose"))
         return replace(everybody.select(keep), maps=(level,), modality=names, aux=aux)
 
     # --- link ------------------------------------------------------------------------------------
@@ -233,7 +245,8 @@ class Detector(nn.Module):
     def train(self, mode: bool = True) -> Detector:
         """Set the mode; what is frozen stays frozen."""
         super().train(mode)
-        self.link.train(mode)
+        for part in (self.link, *self.nameless):
+            part.train(mode)
         self.freeze.enforce(self, mode)
         return self
 
@@ -246,3 +259,14 @@ def _agents(batch: Mapping[str, Any], names: Sequence[str], modality: str, colla
         return int(sum(batch["record_len"]))
     boxes = batch.get("object_bbx_center")
     return None if boxes is None else len(boxes)
+
+
+def _with_motion(scene: SceneFeatures, batch: Mapping[str, Any], known: Mapping[str, Any]) -> SceneFeatures:
+    """With speed, delay, kind and correction of every agent, from the padded (B, L, ...) entries of the batch."""
+    if "prior_encoding" not in known:
+        return scene
+    places = tuple(place.to(known["prior_encoding"].device) for place in scene.places)
+    speed, delay, kind = known["prior_encoding"][places].unbind(-1)
+    correction = batch.get("spatial_correction_matrix")
+    moved = None if correction is None else correction[places]
+    return replace(scene, speed=speed, delay=delay, kind=kind, correction=moved)

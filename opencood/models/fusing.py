@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,8 +18,8 @@ from opencood.models.scene import SceneFeatures
 class Levels(Protocol):
     """A backbone that a fuse stage can own."""
 
-    def levels(self, x: Tensor) -> list[Tensor]:
-        """The map at every level."""
+    def levels(self, x: Tensor, first: int = 0) -> list[Tensor]:
+        """The map at every level from ``first`` on, ``x`` being what that level is computed from."""
 
     def decode(self, levels: Sequence[Tensor]) -> Tensor:
         """All levels at one size, concatenated."""
@@ -45,15 +46,46 @@ class FuseOnce:
 
 
 @dataclass(frozen=True)
+class FuseTyped:
+    """One fusion of one map by a net that asks for the agents' types, which follow from their modalities."""
+
+    net: nn.Module
+    types: Mapping[str, int]
+
+    def __call__(self, scene: SceneFeatures) -> SceneFeatures:
+        """(N, C, H, W) to (B, C, H, W), the scenes with the types of their egos."""
+        typed = replace(scene, kind=torch.tensor([self.types[m] for m in scene.modality]))
+        return typed.fused(self.net(typed))
+
+
+@dataclass(frozen=True)
+class FuseTelling:
+    """One fusion of one map that has more to publish: its net returns the map and the extra outputs."""
+
+    net: nn.Module
+
+    def __call__(self, scene: SceneFeatures) -> SceneFeatures:
+        """(N, C, H, W) to (B, C, H, W)."""
+        fused, outputs = self.net(scene)
+        return scene.fused(fused, **outputs)
+
+
+@dataclass(frozen=True)
 class FuseLevels:
-    """A backbone runs per agent, every level is fused by its own net, and the fused levels are decoded."""
+    """A backbone runs per agent, every level is fused by its own net, and the fused levels are decoded.
+
+    Attributes:
+        from_first: the map that arrives is level 0 already, because level 0 is what agents send.
+    """
 
     backbone: Levels
     nets: Sequence[nn.Module]
+    from_first: bool = False
 
     def __call__(self, scene: SceneFeatures) -> SceneFeatures:
         """(N, C, H, W) to the decoded (B, C', H', W')."""
-        levels = self.backbone.levels(scene.map)
+        level = scene.map
+        levels = [level, *self.backbone.levels(level, first=1)] if self.from_first else self.backbone.levels(level)
         fused = [net(scene.with_maps(level)) for net, level in zip(self.nets, levels, strict=True)]
         return scene.fused(self.backbone.decode(fused))
 
@@ -86,6 +118,18 @@ class FuseLikePyramid:
     def __call__(self, scene: SceneFeatures) -> SceneFeatures:
         """(N, C, H, W) to (B, C, H, W)."""
         return scene.fused(self.net(scene), pyramid="collab", occ_single_list=[])
+
+
+@dataclass(frozen=True)
+class FuseAndKeep(FuseLevels):
+    """The same, and what every agent's own levels decode to, for heads that judge each agent alone (``_own``)."""
+
+    from_first: bool = True
+
+    def __call__(self, scene: SceneFeatures) -> SceneFeatures:
+        """(N, C, H, W) to the decoded (B, C', H', W'), with (N, C', H', W') aside."""
+        own = self.backbone.decode([scene.map, *self.backbone.levels(scene.map, first=1)])
+        return super().__call__(scene.with_maps(scene.map, _own=own))
 
 
 @dataclass(frozen=True)

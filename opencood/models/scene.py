@@ -35,6 +35,7 @@ class SceneFeatures:
         delay: (N,) age of the agent's data, in frames.
         speed: (N,) speed of the agent.
         correction: (N, 4, 4) motion of the agent between its data and now.
+        pose: (N, 6) where the agent believes to be: x, y, z in metres, roll, yaw, pitch in degrees.
         frame: whose coordinates the maps are in: each agent's ``own``, or already the ``ego``'s (early projection).
         sizes: (H, W) of each modality where they differ; maps are then as large as the largest, filled with zeros.
         aux: the published extra outputs gathered on the way.
@@ -49,6 +50,7 @@ class SceneFeatures:
     delay: Tensor | None = None
     speed: Tensor | None = None
     correction: Tensor | None = None
+    pose: Tensor | None = None
     frame: Literal["own", "ego"] = "own"
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     aux: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +109,16 @@ class SceneFeatures:
         size = (values.shape[-2], values.shape[-1])
         return warp(values, self._ego_affine.to(values), size, mode, align_corners)
 
+    def from_ego(self, values: Tensor) -> Tensor:
+        """Warp maps (N, C, H, W), each in the frame of its agent's ego, into the agent's own; inverse of ``to_ego``."""
+        if self.frame == "ego":
+            return values
+        if self.pairwise is None or self.extent is None:
+            raise ValueError("this scene has no poses, so nothing can be warped from the ego")
+        scene, slot = (place.to(self.pairwise.device) for place in self.places)
+        affine = normalize_pairwise(self.pairwise[scene, slot, 0], *self.extent)
+        return warp(values, affine.to(values))
+
     @cached_property
     def _ego_affine(self) -> Tensor:
         """(N, 2, 3): normalised row 0 of the pairwise matrices, which maps an ego position to the agent's map."""
@@ -141,6 +153,11 @@ class SceneFeatures:
             **self._per_agent([row]),
         )
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is one agent as it knows itself (see :meth:`alone`), so that what it says goes over a wire."""
+        return self.pairwise is None
+
     def fused(self, level: Tensor, **aux: Any) -> SceneFeatures:
         """What the scenes became: one map (B, C, H, W) in the view of each ego."""
         egos = self.layout().of_egos()
@@ -163,7 +180,7 @@ class SceneFeatures:
         )
 
     def _per_agent(self, rows: list[int]) -> dict[str, Any]:
-        known = {name: getattr(self, name) for name in ("kind", "delay", "speed", "correction")}
+        known = {name: getattr(self, name) for name in ("kind", "delay", "speed", "correction", "pose")}
         return {name: None if values is None else values[rows] for name, values in known.items()}
 
     def _pairwise_of(self, keep: Tensor) -> Tensor | None:

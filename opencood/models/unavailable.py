@@ -10,27 +10,16 @@ import re
 _NOT_YET = "is not available in this version"
 _FAMILIES = (
     (
-        r"\w*diffcomm\w*|\w*gmatch\w*|heter_model_baseline_w_gencomm",
+        r"\w*diffcomm\w*|\w*gmatch\w*",
         "its modules were never published; its successors are heter_model_baseline_w_gencomm_stage1 and _stage2",
     ),
     (
-        r"heter_model_baseline_w_(gencomm_stage[12]|mpda|backalign)\w*",
-        f"GenComm and what it is compared with {_NOT_YET}",
-    ),
-    (r"heter_model_baseline_w_codebook\w*", f"GenComm's form of CodeFilling {_NOT_YET}"),
-    (
-        r"heter_model_baseline_w_stamp\w*|homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
+        r"homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
-    (r"hmvit", f"HM-ViT {_NOT_YET}"),
     (r"point_transformer", "nothing describes how this encoder is built"),
-    (r"fpvrcnn|fvoxelrcnn", f"this detector with a second stage {_NOT_YET}"),
-    (
-        r"(point_pillar|second|voxel_net|pixor|lift_splat_shoot|center_point)_(intermediate\w*|fcooper|opv2v|cobevt|fax"
-        r"|where2comm|v2vnet\w*|transformer|coalign|mash)",
-        f"this homogeneous model {_NOT_YET}",
-    ),
+    (r"second_(fcooper|v2xvit)|center_point_(intermediate\w*|where2comm)", f"this homogeneous model {_NOT_YET}"),
 )
 
 

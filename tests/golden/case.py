@@ -196,7 +196,7 @@ class Case:
 
     def compare_array(self, name: str, got: Any, bound: compare.Bound | None = None) -> None:
         """Compare one produced array with the stored one and note the result."""
-        want, skip = self.wanted[name], self.skipped(name)
+        want, skip = compare.compared_samples(self.wanted[name], self.meta.raw()), self.skipped(name)
         if skip == "all":
             self.ledger.ignored.add(name)
             return

@@ -124,6 +124,11 @@ def _sliced(name: str, array: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray
         if list(array.shape) != list(part["full_shape"]):
             raise ValueError(f"{name}: full shape {list(array.shape)}, expected {part['full_shape']}")
         array = array[parse_index(part["stored"])]
+    return compared_samples(array, meta)
+
+
+def compared_samples(array: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
+    """The rows of axis 0 that must agree; all unless the case names some."""
     rows = meta.get("compare_samples")
     return array if rows is None or array.ndim == 0 else array[list(rows)]
 

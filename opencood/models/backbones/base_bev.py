@@ -54,6 +54,10 @@ class BaseBEVBackbone(nn.Module):
         """All levels resampled and concatenated (N, C, H, W)."""
         return decode(self.deblocks, levels)
 
+    def go_on(self, level: Tensor) -> Tensor:
+        """From level 0 to (N, out_channels, H', W')."""
+        return self.decode([level, *self.levels(level, first=1)])
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, H', W')."""
         return self.decode(self.levels(x))

@@ -25,9 +25,9 @@ class BevEncode(nn.Module):
         fine, middle, coarse = WIDTHS
         self.conv1 = nn.Conv2d(inplanes, fine, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(fine)
-        self.layer1 = _stage(fine, fine, stride=1)
-        self.layer2 = _stage(fine, middle, stride=2)
-        self.layer3 = _stage(middle, coarse, stride=2)
+        self.layer1 = residual_stage(fine, fine, stride=1)
+        self.layer2 = residual_stage(fine, middle, stride=2)
+        self.layer3 = residual_stage(middle, coarse, stride=2)
         self.up1 = UpsampleJoin(fine + coarse, coarse)
         self.up2 = nn.Sequential(
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
@@ -44,5 +44,6 @@ class BevEncode(nn.Module):
         return self.up2(self.up1(coarse, fine))
 
 
-def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+def residual_stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """A stage of ResNet-18: two blocks."""
     return nn.Sequential(BasicBlock(in_channels, channels, stride), BasicBlock(channels, channels, 1))

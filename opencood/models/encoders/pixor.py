@@ -52,12 +52,15 @@ class Pixor(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], agents: int | None = None) -> Encoded:
         """Map (N, 96, H / 4, W / 4) of ``bev_input`` (N, channels, H, W)."""
-        x = F.relu(self.bn1(self.conv1(inputs["bev_input"])))
-        x = F.relu(self.bn2(self.conv2(x)))
-        quarter = self.block3(self.block2(x))
+        quarter = self.first(inputs["bev_input"])
         eighth = self.block4(quarter)
         sixteenth = self.block5(eighth)
         return Encoded(self.merge(quarter, eighth, sixteenth), {})
+
+    def first(self, picture: Tensor) -> Tensor:
+        """(N, channels, H, W) to the map at a quarter of its size, (N, 192, H / 4, W / 4)."""
+        x = F.relu(self.bn1(self.conv1(picture)))
+        return self.block3(self.block2(F.relu(self.bn2(self.conv2(x)))))
 
     def merge(self, quarter: Tensor, eighth: Tensor, sixteenth: Tensor) -> Tensor:
         """The way up: each coarser map is brought to the size of the finer one, odd sizes included, and added."""

@@ -10,6 +10,12 @@ from opencood.models.fusion.transformer import FeedForward, PreNorm, from_window
 from opencood.models.scene import SceneFeatures
 from opencood.registry import register
 
+# Names of attention and feed-forward of the windows and of the grid, with and without a mask.
+BRANCHES = {
+    True: (("window_attention", "window_ffd"), ("grid_attention", "grid_ffd")),
+    False: (("1", "2"), ("5", "6")),
+}
+
 
 class FusedAxialAttention(nn.Module):
     """Attention among the cells of a window of all agents, with a learned bias for every relative position.
@@ -30,38 +36,54 @@ class FusedAxialAttention(nn.Module):
         self.relative_position_bias_table = nn.Embedding((2 * agents - 1) * (2 * window - 1) ** 2, self.heads)
         self.register_buffer("relative_position_index", _relative_positions(agents, window))
 
-    def forward(self, x: Tensor, absent: Tensor) -> Tensor:
+    def forward(self, x: Tensor, absent: Tensor | None) -> Tensor:
         """Tokens (B, rows, columns, T, dim) with a mask (B, T) of tokens of empty slots, to the same shape."""
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         logits = torch.einsum("bxyihd,bxyjhd->bxyhij", query * self.scale, key)
         logits = logits + self.relative_position_bias_table(self.relative_position_index).permute(2, 0, 1)
-        weights = logits.masked_fill(absent[:, None, None, None, None, :], float("-inf")).softmax(dim=-1)
+        if absent is not None:
+            logits = logits.masked_fill(absent[:, None, None, None, None, :], float("-inf"))
+        weights = logits.softmax(dim=-1)
         return self.to_out(torch.einsum("bxyhij,bxyjhd->bxyihd", weights, value).flatten(-2))
 
 
 class CoBEVTBlock(nn.Module):
-    """Window attention, feed-forward, grid attention, feed-forward, each a residual branch."""
+    """Window attention, feed-forward, grid attention, feed-forward, each a residual branch.
 
-    def __init__(self, dim: int, hidden: int, dim_head: int, dropout: float, agents: int, window: int) -> None:
+    Args:
+        masked: whether the tokens of empty slots are left out. Without a mask the branches are known by their place in
+            a published sequence, ``block.{1,2,5,6}``.
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, dim_head: int, dropout: float, agents: int, window: int, masked: bool = True
+    ) -> None:
         super().__init__()
         self.window = window
-        self.window_attention = PreNorm(dim, FusedAxialAttention(dim, dim_head, dropout, agents, window))
-        self.window_ffd = PreNorm(dim, FeedForward(dim, hidden, dropout))
-        self.grid_attention = PreNorm(dim, FusedAxialAttention(dim, dim_head, dropout, agents, window))
-        self.grid_ffd = PreNorm(dim, FeedForward(dim, hidden, dropout))
+        self.masked = masked
+        branches: dict[str, nn.Module] = {}
+        for attention, feed_forward in BRANCHES[masked]:
+            branches[attention] = PreNorm(dim, FusedAxialAttention(dim, dim_head, dropout, agents, window))
+            branches[feed_forward] = PreNorm(dim, FeedForward(dim, hidden, dropout))
+        if masked:
+            for name, branch in branches.items():
+                self.add_module(name, branch)
+        else:
+            self.block = nn.ModuleDict(branches)
 
     def forward(self, x: Tensor, absent: Tensor) -> Tensor:
         """Maps (B, L, H, W, dim) with a mask (B, L) of empty slots, to the same shape."""
-        x = self._attend(x, absent, self.window_attention, dilated=False)
-        x = x + self.window_ffd(x)
-        x = self._attend(x, absent, self.grid_attention, dilated=True)
-        return x + self.grid_ffd(x)
+        branches = list(self.children() if self.masked else self.block.values())
+        x = self._attend(x, absent, branches[0], dilated=False)
+        x = x + branches[1](x)
+        x = self._attend(x, absent, branches[2], dilated=True)
+        return x + branches[3](x)
 
     def _attend(self, x: Tensor, absent: Tensor, attention: nn.Module, dilated: bool) -> Tensor:
         tokens = to_windows(x, self.window, dilated)
         flat = tokens.flatten(3, 4)
-        attended = attention(flat, absent.repeat_interleave(self.window**2, dim=1)).unflatten(3, tokens.shape[3:5])
-        return x + from_windows(attended, self.window, dilated)
+        hidden = absent.repeat_interleave(self.window**2, dim=1) if self.masked else None
+        return x + from_windows(attention(flat, hidden).unflatten(3, tokens.shape[3:5]), self.window, dilated)
 
 
 @register("fusion", "cobevt", ignores=("mask",))
@@ -71,6 +93,7 @@ class CoBEVT(nn.Module):
     Args:
         input_dim: channels of the map; mlp_dim: hidden width of the feed-forward parts; depth: number of blocks.
         agent_size: slots, the largest number of agents; window_size: must divide the map; dim_head, drop_out.
+        masked: whether attention leaves out empty slots.
     """
 
     def __init__(
@@ -82,11 +105,12 @@ class CoBEVT(nn.Module):
         dim_head: int,
         drop_out: float = 0.1,
         depth: int = 1,
+        masked: bool = True,
     ) -> None:
         super().__init__()
         self.agent_size = agent_size
         self.layers = nn.ModuleList(
-            CoBEVTBlock(input_dim, mlp_dim, dim_head, drop_out, agent_size, window_size) for _ in range(depth)
+            CoBEVTBlock(input_dim, mlp_dim, dim_head, drop_out, agent_size, window_size, masked) for _ in range(depth)
         )
         # published as positions 2 and 3 of a sequence
         self.mlp_head = nn.ModuleDict({"2": nn.LayerNorm(input_dim), "3": nn.Linear(input_dim, input_dim)})

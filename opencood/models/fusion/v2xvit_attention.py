@@ -29,10 +29,10 @@ class AgentAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, absent: Tensor, kinds: Tensor | None = None) -> Tensor:
-        """Maps (B, L, H, W, dim) with a mask (B, L) of empty slots, to the same shape; ``kinds`` make no difference."""
+        """Maps (B, L, H, W, dim) with a mask (B, L) or (B, L, H, W) of who is absent; ``kinds`` make no difference."""
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         logits = torch.einsum("bixymd,bjxymd->bxymij", query, key) * self.scale
-        weights = logits.masked_fill(absent[:, None, None, None, None, :], float("-inf")).softmax(dim=-1)
+        weights = logits.masked_fill(_of_keys(absent), float("-inf")).softmax(dim=-1)
         return self.to_out(torch.einsum("bxymij,bjxymd->bixymd", weights, value).flatten(-2))
 
 
@@ -58,14 +58,14 @@ class HeteroAgentAttention(nn.Module):
         nn.init.xavier_uniform_(self.relation_msg)
 
     def forward(self, x: Tensor, absent: Tensor, kinds: Tensor | None = None) -> Tensor:
-        """Maps (B, L, H, W, dim), a mask (B, L) of empty slots, types (B, L) or None for all 0, to the same shape."""
+        """Maps (B, L, H, W, dim), a mask (B, L) or (B, L, H, W) of who is absent, types (B, L), None for all 0."""
         query, key, value = (
             self._by_type(linears, x, kinds).unflatten(-1, (self.heads, -1))
             for linears in (self.q_linears, self.k_linears, self.v_linears)
         )
         relations = [(e, self._pairs(kinds, e)) for e in range(TYPES**2 if kinds is not None else 1)]
         logits = torch.stack([self._ask(query, key, e) * pairs for e, pairs in relations]).sum(dim=0)
-        masked = (logits * self.scale).masked_fill(absent[:, None, None, None, None, :], float("-inf"))
+        masked = (logits * self.scale).masked_fill(_of_keys(absent), float("-inf"))
         weights = masked.softmax(dim=-1)
         heard = torch.stack([self._hear(weights * pairs, value, e) for e, pairs in relations]).sum(dim=0)
         return self.drop_out(self._by_type(self.a_linears, heard.flatten(-2), kinds))
@@ -94,6 +94,12 @@ class HeteroAgentAttention(nn.Module):
             return 1.0
         relations = TYPES * kinds[:, :, None] + kinds[:, None, :]
         return (relations == relation)[:, None, None, None].float()
+
+
+def _of_keys(absent: Tensor) -> Tensor:
+    """A mask (B, L) or (B, L, H, W) shaped to broadcast over logits (B, H, W, heads, L, L)."""
+    cells = absent if absent.dim() == 4 else absent[:, :, None, None]
+    return cells.permute(0, 2, 3, 1)[:, :, :, None, None, :]
 
 
 class WindowAttention(nn.Module):
@@ -129,19 +135,20 @@ class WindowAttention(nn.Module):
 
 
 class SplitAttention(nn.Module):
-    """Weighs three maps per channel by what they hold together; ``bn1`` is a LayerNorm under its published name."""
+    """Weighs maps per channel by what they hold together; ``bn1`` is a LayerNorm under its published name."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, maps: int = 3) -> None:
         super().__init__()
+        self.count = maps
         self.fc1 = nn.Linear(dim, dim, bias=False)
         self.bn1 = nn.LayerNorm(dim)
-        self.fc2 = nn.Linear(dim, 3 * dim, bias=False)
+        self.fc2 = nn.Linear(dim, maps * dim, bias=False)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Three maps (B, L, H, W, dim) to one."""
+        """As many maps (B, L, H, W, dim) to one."""
         stacked = torch.stack(list(maps))
         mean = stacked.sum(dim=0).mean(dim=(2, 3))
-        weights = self.fc2(F.relu(self.bn1(self.fc1(mean)))).unflatten(-1, (3, -1)).softmax(dim=-2)
+        weights = self.fc2(F.relu(self.bn1(self.fc1(mean)))).unflatten(-1, (self.count, -1)).softmax(dim=-2)
         return torch.einsum("kblxyc,blkc->blxyc", stacked, weights)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class Link(nn.Module):
             none.
     """
 
-    leaks: ClassVar[tuple[str, ...]] = ()
+    leaks: tuple[str, ...] = ()
 
     def bind(self, probes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
         """Take the probes of the assembly. The plain links use none."""
@@ -64,3 +63,11 @@ def joined(messages: Sequence[Message], name: str) -> Tensor:
     if len(messages) == 1:
         return messages[0].tensors[name]
     return torch.cat([message.tensors[name] for message in messages])
+
+
+def by_modality(parts: Mapping[str, Callable[[Tensor], Tensor]], maps: Tensor, modality: Sequence[str]) -> Tensor:
+    """Every agent's map (N, C, H, W) through the part of its modality; (N, C', H', W') in the same order."""
+    rows = {m: [row for row, name in enumerate(modality) if name == m] for m in dict.fromkeys(modality)}
+    changed = torch.cat([parts[m](maps[of_m]) for m, of_m in rows.items()])
+    order = torch.tensor([row for of_m in rows.values() for row in of_m]).argsort()
+    return changed[order.to(changed.device)]

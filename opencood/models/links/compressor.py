@@ -14,8 +14,33 @@ from opencood.models.scene import SceneFeatures
 from opencood.registry import register
 
 
+class Codec(Link):
+    """Sends what ``encoder`` makes of the map; ``decoder`` makes a map of it again. Subclasses own both.
+
+    Attributes:
+        in_channels, out_channels: of the map before and after.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    in_channels: int
+    out_channels: int
+
+    def send(self, own: SceneFeatures, request: Message | None = None) -> Message:
+        """The code (n, ...)."""
+        return Message({"map": self.encoder(own.map)})
+
+    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
+        """The decoded maps (N, C, H, W)."""
+        return target.with_maps(self.decoder(joined(messages, "map")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """There and back, (N, C, H, W)."""
+        return self.decoder(self.encoder(x))
+
+
 @register("link", "naive_compressor", "compressor")
-class NaiveCompressor(Link):
+class NaiveCompressor(Codec):
     """Narrows the map at the sender and widens it at the receiver; keys ``encoder.{0,1}``, ``decoder.{0,1,3,4}``.
 
     Args:
@@ -38,15 +63,3 @@ class NaiveCompressor(Link):
             nn.ReLU(),
         )
         self.in_channels = self.out_channels = input_dim
-
-    def send(self, own: SceneFeatures, request: Message | None = None) -> Message:
-        """The narrow map (n, C / ratio, H, W)."""
-        return Message({"map": self.encoder(own.map)})
-
-    def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
-        """The widened maps (N, C, H, W)."""
-        return target.with_maps(self.decoder(joined(messages, "map")))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """There and back, (N, C, H, W)."""
-        return self.decoder(self.encoder(x))

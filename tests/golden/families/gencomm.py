@@ -1,4 +1,7 @@
-"""Golden family ``gencomm``: V2X-Real data, anchors, targets, decoding and loss (spec gencomm.md, section 8)."""
+"""Golden family ``gencomm``: V2X-Real data, anchors, targets and decoding (spec gencomm.md, section 8).
+
+Models and losses are in ``gencomm_models.py``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from opencood.config.loader import load_mapping
 from opencood.data.build import build_dataset
 from opencood.registry import REGISTRY
 from tests.golden.case import Case
+from tests.golden.families import gencomm_models
 from tests.golden.trees import written
 
 Outputs = dict[str, Any]
@@ -21,7 +25,7 @@ Outputs = dict[str, Any]
 
 def run(case: Case) -> Outputs:
     """Every wanted output of one case."""
-    for fits, function in KINDS:
+    for fits, function in (*KINDS, *gencomm_models.KINDS):
         if fits(case):
             return function(case)
     raise KeyError(f"{case.id}: no function gives {', '.join(case.wanted)}")
@@ -111,15 +115,6 @@ def _v2xreal_postprocess(case: Case) -> Outputs:
     return {"boxes": boxes, "score_label": scores, "gt_boxes": truth[order], "gt_label": classes[order]}
 
 
-def _v2xreal_loss(case: Case) -> Outputs:
-    criterion = REGISTRY.build("loss", case.meta["loss"]["core_method"], dict(case.meta["loss"]["args"]))
-    heads = {name: head.requires_grad_() for name, head in case.tensors("output").items()}
-    total, terms = criterion(heads, case.tensors("target"))
-    total.backward()
-    norms = {name: head.grad.norm() for name, head in heads.items() if head.grad is not None}
-    return {"loss": total, "parts": terms, "grad_norm": norms}
-
-
 def _gives(*names: str) -> Callable[[Case], bool]:
     return lambda case: set(names) <= set(case.wanted)
 
@@ -129,5 +124,4 @@ KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (lambda case: "files" in case.meta, _v2xreal_samples),
     (_gives("anchor_shape"), _v2xreal_targets),
     (_gives("score_label"), _v2xreal_postprocess),
-    (lambda case: case.meta.get("loss", {}).get("core_method") == "point_pillar_v2xreal_loss", _v2xreal_loss),
 )

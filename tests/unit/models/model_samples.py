@@ -73,6 +73,38 @@ MODELS: dict[str, dict[str, Any]] = {
     | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "fusion_method": "max", "compression": 4}
     | CENTER,
 }
+UNET = {"embed_dim": 26, "in_channels": 24, "out_ch": 24, "ch": 8, "ch_mult": [1, 1], "num_res_blocks": 1}
+GRID = {"in_cav_lidar_range": RANGE, "out_cav_lidar_range": RANGE, "in_feature_shape": [16, 16]}
+TRANSLATOR = {
+    "core_method": "adapterconvnext",
+    "args": {"in_channels": 24, "out_channels": 24, "out_feature_shape": [16, 16]}
+    | GRID
+    | {"submodule_args": {"num_of_blocks": 1, "dim": 8}},
+}
+# What the methods beside GenComm add to the baseline.
+GENCOMM: dict[str, dict[str, Any]] = {
+    "gencomm_stage1": {
+        "gencomm": {"model": UNET, "diffusion": {"num_diffusion_timesteps": 3}},
+        "message_extractor": {"in_ch": 24, "out_ch": 2},
+        "enhancer": {"in_ch": 24},
+    },
+    "backalign": {"ego_modality": "m2"},
+    "codebook": {
+        "codebook": {"seg_num": 2, "dict_size": 12, "channel": 24},
+        "communication": {"thre": 0.0076, "gaussian_smooth": {"k_size": 3, "c_sigma": 1.0}},
+    },
+    "mpda": {
+        "resizer": {"input_channel": 24, "output_channel": 24, "residual": {"input_dim": 24, "depth": 1}}
+        | {"wg_att": {"input_dim": 24, "mlp_dim": 24, "window_size": 2, "dim_head": 8, "drop_out": 0.1, "depth": 1}},
+        "cdt": {"input_dim": 24, "window_size": 2, "dim_head": 8, "heads": 2, "depth": 1},
+        "classifier": 24,
+    },
+    "stamp_infer": {"ego_modality": "m1", "m1": PLAIN | {"adapter": TRANSLATOR, "reverter": TRANSLATOR}},
+}
+GENCOMM["gencomm_stage2"] = GENCOMM["gencomm_stage1"] | {"ego_modality": "m2"}
+MODELS |= {
+    f"heter_model_baseline_w_{method}": MODELS["heter_model_baseline"] | changes for method, changes in GENCOMM.items()
+}
 CODED = coded_models(ALIGNED, PYRAMID | {"resnext": False}, AFTER)
 MODELS |= CODED
 V2XVIT = {
@@ -92,12 +124,55 @@ FUSIONS: dict[str, Any] = {
     "cobevt": {"input_dim": 24, "mlp_dim": 24, "agent_size": 4, "window_size": 4, "dim_head": 12, "depth": 1},
     "v2xvit": {"transformer": {"encoder": V2XVIT}},
 }
-COLLABORATIVE = [name for name in MODELS if "collab" in name or "baseline" in name or name in CODED]
+NECKED = PILLARS | {"base_bev_backbone": BASE, "shrink_header": SHRINK, "anchor_number": 2}
+V2VNET = FUSIONS["v2vnet"] | {
+    "voxel_size": [0.4, 0.4, 4],
+    "downsample_rate": 2,
+    "gru_flag": True,
+    "agg_operator": "avg",
+}
+AXIAL = FUSIONS["cobevt"] | {"mask": True}
+TIMED = V2XVIT | {"use_roi_mask": True, "use_RTE": True, "RTE_ratio": 2}
+CONFIDENT = {"communication": {"threshold": 0.016, "gaussian_smooth": {"k_size": 3, "c_sigma": 1.0}}}
+HMVIT = {
+    "num_iters": 2,
+    "spatial_transform": {"voxel_size": [0.4, 0.4, 4], "downsample_rate": 2},
+    "hetero_fusion_block": {"architect_mode": "sequential", "input_dim": 24, "mlp_dim": 16, "agent_size": 4}
+    | {"window_size": 4, "dim_head": 8, "drop_out": 0.1, "mask": True},
+}
+# Detectors of OpenCOOD and its relatives, whose data are projected to the ego unless they say otherwise.
+MODELS |= {
+    "point_pillar_intermediate": PILLARS | {"base_bev_backbone": BASE | {"compression": 1}, "anchor_number": 2},
+    "point_pillar_coalign": PILLARS | {"res_bev_backbone": BASE, "compression": 4, "anchor_number": 2},
+    "point_pillar_fcooper": NECKED | {"compression": 4},
+    "point_pillar_opv2v": NECKED,
+    "point_pillar_intermediate_V2VAM": NECKED,
+    "point_pillar_fax": NECKED | {"fax_fusion": AXIAL},
+    "point_pillar_v2vnet": NECKED | {"v2vfusion": V2VNET},
+    "point_pillar_transformer": NECKED
+    | {"transformer": {"encoder": TIMED | {"sttf": {"voxel_size": [0.4, 0.4, 4], "downsample_rate": 2}}}},
+    "point_pillar_where2comm": NECKED
+    | {"where2comm_fusion": {"in_channels": 24, "num_filters": [16, 32], "multi_scale": True} | CONFIDENT},
+    "point_pillar_mash": NECKED
+    | {"mash": {"feature_dim": 24, "query_dim": 8, "key_dim": 8, "H": 16, "W": 16, "downsample_rate": 2}},
+    "point_pillar_v2vnet_robust": PILLARS
+    | {"lidar_range": [-12.8, -12.8, -3, 12.8, 12.8, 1], "base_bev_backbone": BASE | {"layer_strides": [1, 2]}}
+    | {"shrink_header": SHRINK, "anchor_number": 2, "max_cav": 4, "v2vfusion": V2VNET | {"agg_operator": "weight"}}
+    | {"robust": {"feature_dim": 24, "hidden_dim": 8, "downsample_rate": 1, "discrete_ratio": 0.4}},
+    "hmvit": {
+        "lidar_range": RANGE,
+        "m1": modality(backbone_args=BASE, shrink_header=SHRINK),
+        "hmvit": HMVIT,
+        "hetero_decoder": {"input_dim": 24, "num_layer": 1, "num_ch_dec": [16], "anchor_number": 2},
+    },
+}
+ALONE = {"heter_pyramid_single", "heter_model_late", "point_pillar", "point_pillar_uncertainty", "center_point"}
+COLLABORATIVE = [name for name in MODELS if name not in ALONE]
 
 
 def is_heterogeneous(name: str) -> bool:
     """Whether a model reads ``inputs_m1``."""
-    return name.startswith("heter") or name in CODED
+    return name.startswith(("heter", "hmvit")) or name in CODED
 
 
 def hypes(name: str, **changes: Any) -> dict[str, Any]:
@@ -129,7 +204,7 @@ def _cloud(agent: int, rng: np.random.Generator | None, pillars: int) -> dict[st
 def batch(name: str, record_len: tuple[int, ...] = (3, 2), **voxels: Any) -> dict[str, Any]:
     """A batch for a model."""
     agents = sum(record_len)
-    key = "inputs_m1" if is_heterogeneous(name) else "processed_lidar"
+    key = input_key(name)
     content: dict[str, Any] = {key: cloud(list(range(agents)), **voxels)}
     if name not in COLLABORATIVE:
         return content | {"object_bbx_center": torch.zeros(agents, 5, 7)}
@@ -138,4 +213,24 @@ def batch(name: str, record_len: tuple[int, ...] = (3, 2), **voxels: Any) -> dic
         for j in range(4):
             pairwise[:, i, j, :2, 3] = torch.tensor([0.8 * (j - i), 0.4 * (i - j)])
     content |= {"record_len": torch.tensor(record_len), "pairwise_t_matrix": pairwise}
-    return content | ({"agent_modality_list": ["m1"] * agents} if is_heterogeneous(name) else {})
+    content |= _motion(record_len)
+    return content | ({"agent_modality_list": ["m1"] * agents} if key == "inputs_m1" else {})
+
+
+def input_key(name: str) -> str:
+    """Where the batch holds a model's points."""
+    return "inputs_m1" if is_heterogeneous(name) else "processed_lidar"
+
+
+def _motion(record_len: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Speed, delay and kind of agents, their motion, poses that fit the pairwise matrices."""
+    slot = torch.cat([torch.arange(count) for count in record_len]).float()
+    prior = torch.zeros(len(record_len), 4, 3)
+    correction = torch.eye(4).repeat(len(record_len), 4, 1, 1)
+    for scene, count in enumerate(record_len):
+        numbers = torch.arange(count)
+        prior[scene, :count] = torch.stack([numbers * 0.5, numbers, numbers % 2], dim=1).float()
+        correction[scene, :count, 0, 3] = 0.4 * numbers
+    pose = torch.zeros(len(slot), 6)
+    pose[:, :2] = torch.stack([-0.8 * slot, 0.4 * slot], dim=1)
+    return {"prior_encoding": prior, "spatial_correction_matrix": correction, "lidar_pose": pose}

@@ -48,7 +48,8 @@ class Waits(TorchDispatchMode):
 def waits_after_encode(model, scene):
     """What waits between the end of encode and the outputs, on a device without values."""
     maps = tuple(level.to("meta") for level in scene.maps)
-    scene = replace(scene, maps=maps, pairwise=scene.pairwise.to("meta"), aux=to_device(scene.aux, "meta"))
+    facts = {name: getattr(scene, name) for name in ("pairwise", "kind", "delay", "speed", "correction", "pose")}
+    scene = replace(scene, maps=maps, aux=to_device(scene.aux, "meta"), **to_device(facts, "meta"))
     with Waits("meta") as waits:
         outputs = model.to("meta").finish(scene)
     assert {value.device.type for key, value in outputs.items() if key.endswith("_preds")} == {"meta"}
