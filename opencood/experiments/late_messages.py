@@ -10,7 +10,6 @@ from torch import Tensor
 
 from opencood.geometry.coding import flatten_head
 from opencood.geometry.postprocessors import candidates as heads
-from opencood.geometry.postprocessors.settings import required
 
 
 class CandidateBoxes:
@@ -20,7 +19,7 @@ class CandidateBoxes:
     received gives the boxes that fusing the heads themselves would give (scores up to their last bit).
 
     Args:
-        processor: the data set's post-processor (``section``, ``class_count``, ``flat_anchors()``).
+        processor: the data set's post-processor (``section``, ``class_count``, ``flat_anchors()``, ``turned()``).
     """
 
     def __init__(self, processor: Any) -> None:
@@ -36,9 +35,7 @@ class CandidateBoxes:
         boxes = heads.decode(regression, self._anchors_like(regression) if regression.ndim == 4 else None, kept)
         directions = heads.find_head(outputs, "dir_preds") if self._processor.uses_direction_head else None
         if directions is not None:
-            arguments = required(section, "dir_args")
-            bins, offset = int(arguments["num_bins"]), float(arguments["dir_offset"])
-            boxes = heads.with_direction(boxes, directions, kept, bins, offset)
+            boxes = self._processor.turned(boxes, directions, kept)
         reduced = {"cls_preds": logits[kept].T[None, :, None], "reg_preds": boxes[None]}
         overlap = heads.find_head(outputs, "iou_preds")
         if overlap is not None:

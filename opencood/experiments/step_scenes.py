@@ -8,8 +8,10 @@ from typing import Any
 
 from opencood.config.loader import Hypes
 from opencood.config.tree import section
+from opencood.errors import ConfigError
 from opencood.experiments.dataset_check.places import find_splits
 from opencood.experiments.simulate import SimulationOptions, cast_of, simulate
+from opencood.registry import REGISTRY
 
 # Everything that a published file may ask for: cameras, depth, clouds of fewer beams, agents for four modalities.
 _SCENE = SimulationOptions(
@@ -18,15 +20,13 @@ _SCENE = SimulationOptions(
 )  # fmt: skip
 _CARS = 4
 _MODALITIES_IN_ORDER = "{}_4modality_in_order.json"
+_FOLDERS_OF = {"opv2v4stamp": "opv2v"}  # readers of folders that another format has
 
 
 def make_scenes(folder: Path, formats: set[str]) -> None:
-    """Simulate a few frames of each format in ``<folder>/<format>``, unless they are there already.
-
-    Raises:
-        ConfigError: the simulator does not know a format.
-    """
-    for name in sorted(formats):
+    """Simulate a few frames of each format that the simulator knows in ``<folder>/<format>``, unless they are there."""
+    written = {_FOLDERS_OF.get(name, name) for name in formats}
+    for name in sorted(name for name in written if REGISTRY.has("writer", name)):
         if not (folder / name).exists():
             fewest, most = cast_of(name).cars
             cars = min(max(_CARS, fewest), most)
@@ -34,13 +34,20 @@ def make_scenes(folder: Path, formats: set[str]) -> None:
 
 
 def on_scene(hypes: Hypes, folder: Path, name: str) -> Hypes:
-    """The configuration with the simulated folders of a format; in the test its agents have the modalities in turn."""
-    scene = folder / name
-    roots = {split.name: str(split.root) for split in find_splits(scene, name)}
+    """The configuration with the simulated folders of a format; in the test its agents have the modalities in turn.
+
+    Raises:
+        ConfigError: the simulator does not know the format.
+    """
+    written = _FOLDERS_OF.get(name, name)
+    if not (folder / written).exists():
+        raise ConfigError(f"fusion.dataset: '{name}' data are not simulated, so no step can be taken on them.")
+    scene = folder / written
+    roots = {split.name: str(split.root) for split in find_splits(scene, written)}
     content: dict[str, Any] = {**hypes, "data_dir": str(scene), "root_dir": roots["train"]}
     content["validate_dir"] = content["test_dir"] = roots.get("validate") or roots["val"]
     content["fusion"] = {**section(hypes, "fusion"), "dataset": name}
-    assignment = scene / _MODALITIES_IN_ORDER.format(name)
+    assignment = scene / _MODALITIES_IN_ORDER.format(written)
     if "heter" in hypes:
         path = str(assignment) if assignment.is_file() else None
         content["heter"] = {**section(hypes, "heter"), "assignment_path": path}

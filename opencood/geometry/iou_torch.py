@@ -33,6 +33,22 @@ def bev_iou_torch(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return result
 
 
+def paired_iou_3d(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the (P,) IoU of volumes of pairs of upright boxes, given by their corners (P, 8, 3), in double precision.
+
+    A pair without a common footprint has 0.
+    """
+    p, q = first.double(), second.double()
+    p_area, q_area = polygon_areas(bev_corners(p)), polygon_areas(bev_corners(q))
+    solid = (p_area > _NO_AREA) & (q_area > _NO_AREA)
+    common = torch.zeros_like(p_area)
+    common[solid] = overlap_areas(bev_corners(p)[solid], bev_corners(q)[solid])
+    (p_low, p_high), (q_low, q_high) = p[..., 2].aminmax(dim=1), q[..., 2].aminmax(dim=1)
+    shared = common * (torch.minimum(p_high, q_high) - torch.maximum(p_low, q_low)).clamp(min=0)
+    joined = p_area * (p_high - p_low) + q_area * (q_high - q_low) - shared
+    return shared / joined.clamp(min=_NO_AREA)
+
+
 def overlap_areas(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return the (P,) common areas of pairs of convex quadrilaterals (P, 4, 2) that have an area.
 

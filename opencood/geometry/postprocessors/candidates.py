@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,6 +12,9 @@ from opencood.errors import DataError
 from opencood.geometry.coding import correct_direction, decode_boxes, flatten_head
 
 _OLD_NAMES = {"cls_preds": "psm", "reg_preds": "rm", "dir_preds": "dm"}
+# Detectors with a first stage publish its heads together, under names of their own (homogeneous.md, section 4).
+_STAGES = ("stage1_out", "preds_dict_stage1")
+_STAGE_NAMES = {"box_preds": "reg_preds", "dir_cls_preds": "dir_preds"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,16 @@ class Candidates:
         )
 
 
+def first_stage(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the heads of the first stage by their usual names; the outputs themselves where there is no such stage."""
+    stage = next((outputs[name] for name in _STAGES if name in outputs), None)
+    return outputs if stage is None else {_STAGE_NAMES.get(name, name): head for name, head in stage.items()}
+
+
 def find_head(outputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
     """Return a head by its name or its old name (``psm``, ``rm``, ``dm``) as float32; the new name wins."""
-    found = outputs.get(name, outputs.get(_OLD_NAMES.get(name, name)))
+    heads = first_stage(outputs)
+    found = heads.get(name, heads.get(_OLD_NAMES.get(name, name)))
     return None if found is None else found.float()
 
 
@@ -60,6 +71,12 @@ def need_head(outputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     if found is None:
         raise DataError(f"the model gave no '{name}' (or '{_OLD_NAMES.get(name, name)}'), only {', '.join(outputs)}.")
     return found
+
+
+def row_of(outputs: Mapping[str, Any], row: int) -> dict[str, torch.Tensor]:
+    """Return the heads (1, ...) of one agent of a batch of several."""
+    maps = first_stage(outputs).items()
+    return {name: head[row : row + 1] for name, head in maps if isinstance(head, torch.Tensor) and head.ndim > 2}
 
 
 def single(head: torch.Tensor) -> torch.Tensor:

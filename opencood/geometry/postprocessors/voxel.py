@@ -121,7 +121,7 @@ class VoxelPostprocessor:
         Args:
             outputs: heads (N, ...) of N agents.
         """
-        agents = [self._candidates(_row(outputs, n)) for n in range(len(heads.need_head(outputs, "cls_preds")))]
+        agents = [self._candidates(heads.row_of(outputs, n)) for n in range(len(heads.need_head(outputs, "cls_preds")))]
         if not any(len(found) for found in agents):
             return None, None, None
         corners = [boxes_to_corners_3d(found.boxes, self.order) for found in agents]
@@ -169,11 +169,19 @@ class VoxelPostprocessor:
         scores = scores[kept]
         directions = heads.find_head(outputs, "dir_preds")
         if directions is not None:
-            boxes = heads.with_direction(boxes, directions, kept, *self._direction_bins)
+            boxes = self.turned(boxes, directions, kept)
         overlap = heads.find_head(outputs, "iou_preds") if self.uses_iou_head else None
         if overlap is not None:
             scores = heads.rescored(scores, overlap, kept)
         return Candidates(boxes, scores, self._extra(outputs, kept))
+
+    def turned(self, boxes: torch.Tensor, directions: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Return the (n, 7) boxes of the kept candidates, turned the way their direction head (1, K * bins, H, W) says.
+
+        Raises:
+            ConfigError: ``dir_args`` is missing.
+        """
+        return heads.with_direction(boxes, directions, kept, *self._direction_bins)
 
     def _extra(self, outputs: Outputs, kept: torch.Tensor) -> torch.Tensor:
         """(n, E) further columns of the kept candidates; none here."""
@@ -218,7 +226,3 @@ class VoxelPostprocessor:
         return int(required(self.section, "dir_args", "num_bins")), float(
             required(self.section, "dir_args", "dir_offset")
         )
-
-
-def _row(outputs: Outputs, n: int) -> dict[str, torch.Tensor]:
-    return {name: head[n : n + 1] for name, head in outputs.items() if isinstance(head, torch.Tensor) and head.ndim > 2}
