@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from opencood.geometry.boxes import boxes2d_to_corners2d, boxes_to_corners_3d
+from opencood.geometry.boxes import bev_corners, boxes2d_to_corners2d, boxes_to_corners_3d
 from opencood.geometry.iou import bev_iou, footprints, standup_iou_plus_one
-from opencood.geometry.iou_torch import bev_iou_torch
+from opencood.geometry.iou_torch import bev_iou_torch, paired_iou_3d
 from tests.unit.geometry import plain
 
 
@@ -103,3 +104,27 @@ def test_standup_iou_is_equal_to_the_bit_to_its_definition(first: np.ndarray, se
 
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, np.array(wanted, np.float32).reshape(got.shape))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1))
+def test_volumes_overlap_like_footprints_times_heights(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = rng.uniform([-2, -2, -1, 1, 1, 1, -4], [2, 2, 1, 3, 3, 5, 4], (2, 8, 7))  # x, y, z, h, w, l, yaw
+    first, second = (boxes_to_corners_3d(values, "hwl") for values in boxes)
+
+    volumes = boxes[..., 3] * boxes[..., 4] * boxes[..., 5]
+    iou = np.diag(plain.iou(bev_corners(first), bev_corners(second)))
+    areas = volumes / boxes[..., 3]
+    common = iou * areas.sum(axis=0) / (1 + iou)
+    low, high = boxes[..., 2] - boxes[..., 3] / 2, boxes[..., 2] + boxes[..., 3] / 2
+    shared = common * np.clip(high.min(axis=0) - low.max(axis=0), 0, None)
+
+    got = paired_iou_3d(torch.from_numpy(first), torch.from_numpy(second)).numpy()
+    np.testing.assert_allclose(got, shared / (volumes.sum(axis=0) - shared), atol=1e-6)
+
+
+def test_a_box_without_volume_overlaps_nothing() -> None:
+    flat = torch.zeros(1, 8, 3)
+    box = torch.from_numpy(boxes_to_corners_3d(np.array([[0, 0, 0, 1.5, 2, 4, 0.0]]), "hwl"))
+    assert paired_iou_3d(flat, box).tolist() == paired_iou_3d(flat, flat).tolist() == [0.0]

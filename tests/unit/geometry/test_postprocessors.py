@@ -288,3 +288,41 @@ def test_maps_seen_from_above_have_no_anchors() -> None:
     """Whoever asks every post-processor for its anchors, as batches and checks do, gets an empty list of boxes."""
     anchors = build(**BEV).anchors()
     assert anchors.shape == (0, 7) and anchors.dtype == np.float64
+
+
+def first_stage_heads(processor: Any, boxes: np.ndarray) -> dict[str, Any]:
+    """Perfect heads of a first stage; its second bin of directions says that a yaw is above zero."""
+    heads = perfect_heads(processor, boxes)
+    labels = processor.generate_label(gt_box_center=boxes, mask=np.ones(len(boxes)))
+    yaws = torch.from_numpy(labels["targets"]).reshape(64 // 2, 64 // 2, 2, 7)[..., 6]
+    above = (yaws + torch.from_numpy(processor.anchors()[..., 6]) > 0).long()
+    bins = torch.nn.functional.one_hot(above, 2).flatten(-2).float().permute(2, 0, 1)[None]
+    stage = {"box_preds": heads["reg_preds"], "cls_preds": heads["cls_preds"], "dir_cls_preds": bins}
+    return {"stage1_out": stage | {"iou_preds": torch.zeros_like(heads["cls_preds"])}}
+
+
+@pytest.mark.parametrize("name", ["CiassdPostprocessor", "FpvrcnnPostprocessor"])
+def test_heads_of_a_first_stage_decode_to_the_ground_truth(name: str) -> None:
+    processor = build(core_method=name, dir_args=None)
+
+    boxes, scores = processor.post_process({"ego": STILL}, {"ego": first_stage_heads(processor, BOXES)})
+
+    np.testing.assert_allclose(found(boxes), expected(), atol=1e-4)
+    assert (scores < 0.4).all()  # 1 / (1 + e^-6) weighted by the fourth power of 3 / 4
+    corners, sevens, _ = processor.post_process_stage1(first_stage_heads(processor, BOXES))
+    np.testing.assert_allclose(found(corners[0]), expected(), atol=1e-4)
+    assert sevens[0].shape == (2, 7)
+
+
+def test_first_stages_of_several_agents_are_fused_and_strange_sizes_dropped() -> None:
+    processor = build(core_method="FpvrcnnPostprocessor")
+    thin = np.array([[0.0, 0.0, -1.0, 1.5, 0.9, 4.0, 0.2]])
+    agents = [first_stage_heads(processor, boxes)["stage1_out"] for boxes in (BOXES[:1], BOXES[1:], thin)]
+    outputs = {"stage1_out": {key: torch.cat([heads[key] for heads in agents]) for key in agents[0]}}
+    to_ego = torch.eye(4).repeat(1, 3, 3, 1, 1)
+    to_ego[0, 1, 0, 0, 3] = -2.0  # the second agent stands 2 m behind
+
+    boxes, _ = processor.post_process({"ego": STILL | {"pairwise_t_matrix": to_ego}}, {"ego": outputs})
+
+    moved = BOXES - np.array([[0.0] * 7, [2.0] + [0.0] * 6])
+    np.testing.assert_allclose(found(boxes), expected(moved), atol=1e-4)
