@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from opencood.config.flavor import flavor_of, quirk
 from opencood.config.splits import entries_of, is_several
+from opencood.config.tree import given
 from opencood.data.combined import CombinedDataset
 from opencood.data.dataset import CooperativeDataset, PublishedNoise
 from opencood.data.draws import Draws
@@ -100,6 +101,20 @@ def format_of(hypes: Mapping[str, Any]) -> str:
     """The format of the data: ``fusion.dataset``, else that of the repository the file comes from."""
     named = (hypes.get("fusion") or {}).get("dataset")
     return str(named or _FORMAT_OF_FLAVOR.get(flavor_of(hypes), _DEFAULT_FORMAT))
+
+
+def gt_range_of(hypes: Mapping[str, Any]) -> Sequence[float]:
+    """The range of evaluation: ``postprocess.gt_range``, else the constant of the repositories that do not state it.
+
+    Raises:
+        ConfigError: there is neither, or the format is unknown.
+    """
+    reader: Any = REGISTRY.get("reader", format_of(hypes), where="fusion.dataset").target
+    limits = given(given(hypes, "postprocess") or {}, "gt_range") or reader.conventions.default_gt_range
+    if limits is None:
+        raise ConfigError("postprocess.gt_range: missing.")
+    found: Sequence[float] = limits
+    return found
 
 
 def _published_noise(

@@ -30,19 +30,29 @@ def build_teacher(hypes: Hypes, device: torch.device) -> nn.Module | None:
     ``teacher_path`` is a checkpoint or a run folder.
 
     Raises:
-        ConfigError: the model is unknown or its arguments are wrong.
+        ConfigError: the model is unknown or its arguments are wrong, or a key is missing.
         CheckpointError: there are no such weights, or they belong to another model.
     """
-    if not has_teacher(hypes):
+    teacher = untrained_teacher(hypes)
+    if teacher is None:
         return None
-    flag = hypes["kd_flag"]
-    model = {"core_method": flag["teacher_model"], "args": flag["teacher_model_config"]}
-    teacher = build_model(hypes.replaced({**hypes, "model": model}))
-    path = Path(str(flag["teacher_path"]))
+    path = Path(str(_needed(hypes, "teacher_path")))
     if path.suffix == "" or path.is_dir():
         [(path, _)] = checkpoints_of([path])
     log.info("teacher %s: %s", path, load_checkpoint(teacher, path))
-    return teacher.to(device).eval().requires_grad_(False)
+    return teacher.to(device)
+
+
+def untrained_teacher(hypes: Hypes) -> nn.Module | None:
+    """Build the detector of ``kd_flag`` without weights, frozen and in eval mode; None without one.
+
+    Raises:
+        ConfigError: the model is unknown or its arguments are wrong, or a key is missing.
+    """
+    if not has_teacher(hypes):
+        return None
+    model = {"core_method": _needed(hypes, "teacher_model"), "args": _needed(hypes, "teacher_model_config")}
+    return build_model(hypes.replaced({**hypes, "model": model})).eval().requires_grad_(False)
 
 
 def require_teacher(hypes: Hypes) -> None:
@@ -56,3 +66,10 @@ def require_teacher(hypes: Hypes) -> None:
             f"{hypes.source.where('kd_flag')}: kd_flag: no teacher. Distillation needs kd_flag: {{teacher_model, "
             "teacher_model_config, teacher_path}; to train without one use train.py."
         )
+
+
+def _needed(hypes: Hypes, key: str) -> Any:
+    flag = hypes["kd_flag"]
+    if key not in flag:
+        raise ConfigError(f"{hypes.source.where('kd_flag')}: kd_flag.{key}: missing.")
+    return flag[key]

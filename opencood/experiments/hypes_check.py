@@ -23,6 +23,7 @@ from opencood.experiments.build import build_from_scratch, import_plugins
 from opencood.experiments.hypes_step import Stepped, step_key
 from opencood.experiments.shrink import shrink
 from opencood.models.unavailable import why_unavailable
+from opencood.registry import REGISTRY
 
 LOADED, BUILT, STEPPED, REFUSED, FAILED = "loaded", "built", "stepped", "refused", "failed"
 T = TypeVar("T")
@@ -46,8 +47,9 @@ class Checked:
     """What became of one file.
 
     Attributes:
-        outcome: ``loaded``, ``built``, ``stepped``; ``refused``: a message says what is missing or wrong, for the
-            detector or for its step; ``failed``: a defect, or a detector that is not the reference's.
+        outcome: ``loaded``, ``built``, ``stepped``; ``refused``: there is no detector, and a message says what is
+            missing or wrong; ``failed``: a defect, a detector that is not the reference's, one that cannot take a
+            step, or none where the reference builds one (unless its method is refused by name).
         group: repository, or folder, that the file is counted under.
         expected: digest that a reference gives; empty when none is known.
         step_key: files with the same one take the same step.
@@ -123,12 +125,14 @@ def check_file(path: Path, build: bool = True, expected: str = "") -> Checked:
         warnings.simplefilter("always")
         hypes, error, defect = guarded(lambda: _load(path))
         if hypes is None:
-            outcome = FAILED if defect else REFUSED
-            return Checked(path, outcome, group_of(path), error=_by_name(path, error), expected=expected)
+            error, by_name = _by_name(path, error)
+            outcome = FAILED if defect or (expected and not by_name) else REFUSED
+            return Checked(path, outcome, group_of(path), error=error, expected=expected)
         model: BuiltModel | None = None
         key: str | None = None
         if build:
             model, error, defect = guarded(lambda: build_figures(hypes))
+            defect = defect or bool(error and expected and not _unavailable(hypes))
         if model is not None:
             key, error, defect = guarded(lambda: step_key(shrink(hypes)))
             if expected not in ("", model.sha1):
@@ -205,12 +209,24 @@ def build_figures(hypes: Hypes) -> BuiltModel:
         return describe_model(core_method, build_from_scratch(hypes))
 
 
-def _by_name(path: Path, error: str) -> str:
-    """An error of loading, after the refusal of a method that could not be built anyway."""
+def _by_name(path: Path, error: str) -> tuple[str, bool]:
+    """An error of loading, after the refusal of a method that could not be built anyway; whether it is refused so."""
     document, _, _ = guarded(lambda: read_document(path))
-    name = document and lookup(document.data, "model.core_method")
-    reason = why_unavailable(str(name)) if name else None
-    return error if reason is None else f"model.core_method: '{name}' is a published model, but {reason}. {error}"
+    reason = _unavailable(document.data) if document else ""
+    return (f"{reason} {error}", True) if reason else (error, False)
+
+
+def _unavailable(hypes: Mapping[str, Any]) -> str:
+    """Which published method, or encoder, of a file is refused by its name; empty without one."""
+    args = lookup(hypes, "model.args")
+    parts = args.values() if isinstance(args, Mapping) else ()
+    encoders = [part.get("core_method") for part in parts if isinstance(part, Mapping)]
+    named = [("model", lookup(hypes, "model.core_method")), *(("encoder", name) for name in encoders)]
+    for kind, name in named:
+        reason = why_unavailable(name) if isinstance(name, str) and not REGISTRY.has(kind, name) else None
+        if reason is not None:
+            return f"{kind} '{name}' is published, but {reason}."
+    return ""
 
 
 def _parser_of(hypes: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import torch
@@ -16,20 +16,19 @@ from torch import Tensor, nn
 
 from opencood.communication import Channel
 from opencood.config.loader import Hypes
-from opencood.config.tree import lookup, section, with_value
+from opencood.config.tree import lookup, with_value
 from opencood.data.build import format_of, seed_of
 from opencood.data.frame import EGO
-from opencood.errors import ConfigError, DataError
+from opencood.errors import ConfigError, DataError, OpencoodError
 from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
+from opencood.experiments.distillation import untrained_teacher
 from opencood.experiments.fusion_methods import choose_method, detect
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.shrink import shrink
-from opencood.experiments.simulate import SimulationOptions, simulate
-from opencood.experiments.stand_in_cameras import complete_frames
-from opencood.experiments.teacher import build_teacher, with_teacher
+from opencood.experiments.step_changes import changes
+from opencood.experiments.step_scenes import on_scene
 from opencood.geometry.postprocessors.candidates import find_head
 from opencood.models.adapter_training import AdapterTraining
-from opencood.registry import REGISTRY
 from opencood.training.order import seed_draws
 from opencood.training.settings import settings_from
 from opencood.training.step import Criterion, Shares
@@ -37,8 +36,6 @@ from opencood.training.step import Criterion, Shares
 CANDIDATES = 100
 THRESHOLD = "postprocess.target_args.score_threshold"
 EPOCHS_LOOKED_AT = 6  # training draws modalities anew in each; enough to meet every one of four
-STAND_IN = "opv2v"
-_SCENE = SimulationOptions(Path(), preset="mini", scenarios=(1, 1, 0), frames=2, agents=(4, 4), seed=1)
 # What cannot change a step: where data are, how long and how fast is trained.
 _NOT_STEPPED = (
     "name",
@@ -52,11 +49,32 @@ _NOT_STEPPED = (
 )
 
 
+class BadStep(OpencoodError):
+    """A step was taken, but nothing could be learned from it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The loss of a training step (None without one), the modalities of its sample, and what had to be changed."""
+
+    loss: float | None
+    modalities: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Stepped:
-    """What one step did: the loss, the boxes found in one test frame, the modalities trained on, CPU seconds."""
+    """What one step did.
 
-    loss: float
+    Attributes:
+        loss: of the training step; None where the file has no loss.
+        boxes: found in one test frame.
+        modalities: of the agents trained on.
+        seconds: processor time of all threads.
+        remarks: what was left out or changed so that the step could be taken.
+    """
+
+    loss: float | None
     boxes: int
     modalities: tuple[str, ...]
     seconds: float
@@ -64,7 +82,8 @@ class Stepped:
 
     def __str__(self) -> str:
         seen = f" on {'+'.join(self.modalities)}" if self.modalities else ""
-        return f"loss {self.loss:.3g}{seen}, {self.boxes} boxes, {self.seconds:.1f} s"
+        loss = "no loss" if self.loss is None else f"loss {self.loss:.3g}"
+        return f"{loss}{seen}, {self.boxes} boxes, {self.seconds:.1f} s"
 
 
 def step_key(hypes: Hypes) -> str:
@@ -74,89 +93,74 @@ def step_key(hypes: Hypes) -> str:
     return hashlib.sha1(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def make_scenes(folder: Path, formats: set[str]) -> None:
-    """Simulate a few frames for each format that has a writer, once, and for the one that stands in for the others."""
-    for name in sorted({name if REGISTRY.has("writer", name) else STAND_IN for name in formats}):
-        if not (folder / name).exists():
-            agents = _SCENE.agents if name == STAND_IN else None  # other formats say how many they hold
-            simulate(replace(_SCENE, out=folder / name, format=name, agents=agents))
-            if name == STAND_IN:
-                complete_frames(folder / name)
-
-
 def step(hypes: Hypes, scenes: Path) -> Stepped:
     """Shrink a configuration, then one forward, loss, backward pass and one evaluation with post-processing.
 
     Raises:
         OpencoodError: something in the configuration does not fit; anything else that is raised is a defect.
     """
-    started = perf_counter()
-    name = format_of(hypes)
-    used = name if REGISTRY.has("writer", name) else STAND_IN
-    small = _on_scene(shrink(hypes), scenes / used, used)
-    remarks = [f"no writer for {name} yet: stepped on {used} data"] if used != name else []
+    started = process_time()
+    small = on_scene(shrink(hypes), scenes, format_of(hypes))
+    remarks = []
     if small.pop("box_align", None):
         remarks.append("box_align: left out, it needs boxes that were stored for these very frames")
     seed_draws(seed_of(small))
     model = build_from_scratch(small)
-    small, (loss, modalities, told) = _trained(small, model)
+    small, trained = _trained(small, model)
+    remarks += trained.remarks
     if isinstance(model, AdapterTraining):
         remarks.append("trains adapters, which detect nothing by themselves")
-        return Stepped(loss, 0, modalities, perf_counter() - started, (*remarks, *told))
-    boxes = test_once(small, model)
-    return Stepped(loss, boxes, modalities, perf_counter() - started, (*remarks, *told))
+        boxes = 0
+    else:
+        boxes = test_once(small, model)
+    return Stepped(trained.loss, boxes, trained.modalities, process_time() - started, tuple(remarks))
 
 
-def _trained(hypes: Hypes, model: nn.Module) -> tuple[Hypes, tuple[float, tuple[str, ...], tuple[str, ...]]]:
-    """Train once on all modalities together, or else on the first that can be alone; returns what was trained on.
+def _trained(hypes: Hypes, model: nn.Module) -> tuple[Hypes, Trained]:
+    """Train once, if need be with one thing changed; returns the configuration that was trained on, too.
 
-    In some published files the maps of the modalities fit neither each other nor all heads.
+    Raises:
+        ConfigError: parts of the configuration do not fit, whatever is changed.
     """
     try:
         return hypes, train_once(hypes, model)
-    except ConfigError as error:
-        names = list(section(hypes, "heter.modality_setting"))
-        if len(names) < 2:
-            raise
-        for name in names:
-            alone = _with_only(hypes, name)
-            with suppress(ConfigError, RuntimeError):
-                loss, seen, told = train_once(alone, model)
-                return alone, (loss, seen, (f"stepped on {name} alone: {error}", *told))
+    except (ConfigError, DataError) as error:
+        for change, changed in changes(hypes):
+            with suppress(ConfigError, DataError):
+                trained = train_once(changed, model)
+                return changed, replace(trained, remarks=(f"stepped {change}: {error}", *trained.remarks))
         raise
 
 
-def _with_only(hypes: Hypes, name: str) -> Hypes:
-    """The configuration with agents of one modality."""
-    heter = section(hypes, "heter")
-    names = [*section(heter, "mapping_dict"), *heter["modality_setting"]]
-    alone = {
-        "ego_modality": name,
-        "modality_setting": {name: heter["modality_setting"][name]},
-        "mapping_dict": dict.fromkeys(names, name),
-    }
-    return hypes.replaced({**hypes, "heter": {**heter, **alone}})
-
-
-def train_once(hypes: Hypes, model: nn.Module) -> tuple[float, tuple[str, ...], tuple[str, ...]]:
-    """Forward, loss and backward on one sample; returns the loss, the modalities of the sample, and remarks.
+def train_once(hypes: Hypes, model: nn.Module) -> Trained:
+    """Forward, loss and backward on one sample.
 
     Raises:
-        DataError: no frame can be used, or the loss or a gradient is not finite.
+        DataError: no frame can be used.
+        BadStep: the loss or a gradient is not finite, or there is no gradient at all.
     """
     dataset = build_dataset(hypes, train=True)
-    criterion = Criterion(build_loss(hypes), dataset.supervise_single, settings_from(hypes).single_weight)
     model.train()
     ego = dataset.collate_batch_train([_sample(dataset)])[EGO]
-    outputs = with_teacher(model({**ego, "epoch": 0}), build_teacher(hypes), ego)
+    outputs = model({**ego, "epoch": 0})
+    modalities = tuple(sorted(set(ego.get("agent_modality_list", ()))))
+    if "loss" not in hypes:
+        return Trained(None, modalities, ("the file has no loss: forward passes and post-processing only",))
+    teacher = untrained_teacher(hypes)
+    if teacher is not None:
+        with torch.no_grad():
+            outputs = {**teacher(ego), **outputs}
+    criterion = Criterion(build_loss(hypes), dataset.supervise_single, settings_from(hypes).single_weight)
     shares, remarks = _losses(criterion, outputs, ego)
     total = criterion.total(shares)
     if total.requires_grad:
         total.backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if not torch.isfinite(total) or not all(torch.isfinite(gradient).all() for gradient in gradients):
-        raise DataError("the loss or a gradient of the first step is not finite.")
-    return float(total.detach()), tuple(sorted(set(ego.get("agent_modality_list", ())))), remarks
+        raise BadStep("the loss or a gradient of the first step is not finite.")
+    if total.requires_grad and not any(gradient.any() for gradient in gradients):
+        raise BadStep("no parameter gets a gradient from the loss.")
+    return Trained(float(total.detach()), modalities, remarks)
 
 
 def _losses(criterion: Criterion, outputs: Mapping[str, Any], ego: Mapping[str, Any]) -> tuple[Shares, tuple[str, ...]]:
@@ -200,16 +204,6 @@ def _threshold(outputs: Mapping[str, Any]) -> float | None:
         return None
     scores = torch.sigmoid(logits.detach()).flatten()
     return float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
-
-
-def _on_scene(hypes: Hypes, scene: Path, dataset: str) -> Hypes:
-    """The configuration with the simulated folders, its agents' modalities assigned in turn for the test."""
-    content = {**hypes, "root_dir": str(scene / "train"), "validate_dir": str(scene / "validate")}
-    content["fusion"] = {**section(hypes, "fusion"), "dataset": dataset}
-    assignment = scene / f"{dataset}_4modality_in_order.json"
-    if "heter" in hypes and assignment.is_file():
-        content["heter"] = {**section(hypes, "heter"), "assignment_path": str(assignment)}
-    return hypes.replaced({**content, "test_dir": content["validate_dir"]})
 
 
 def _sample(dataset: Any) -> Any:

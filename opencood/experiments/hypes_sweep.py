@@ -20,8 +20,9 @@ import torch
 
 from opencood.config.loader import load_file
 from opencood.errors import ConfigError
-from opencood.experiments.hypes_check import BUILT, FAILED, REFUSED, STEPPED, Checked, check_file, guarded, hypes_files
-from opencood.experiments.hypes_step import Stepped, make_scenes, step
+from opencood.experiments.hypes_check import BUILT, FAILED, STEPPED, Checked, check_file, guarded, hypes_files
+from opencood.experiments.hypes_step import Stepped, step
+from opencood.experiments.step_scenes import make_scenes
 
 COLUMNS = ("files", "built", "stepped", "refused", "failed")
 Mapped = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -67,7 +68,10 @@ def sweep(options: SweepOptions) -> Iterator[Checked]:
 
 
 def summary(checks: Iterable[Checked]) -> list[str]:
-    """A table with a line for each repository: files, built, stepped, refused, failed, and how many are as expected."""
+    """A table with a line for each repository: files, built, stepped, refused, failed, and how many are as expected.
+
+    A line below it counts the steps for which something had to be changed or left out.
+    """
     listed = list(checks)
     groups = [*dict.fromkeys(check.group for check in listed), "all"]
     rows: list[tuple[str, ...]] = [("repository", *COLUMNS, "as the reference")]
@@ -79,10 +83,12 @@ def summary(checks: Iterable[Checked]) -> list[str]:
         agree = f"{sum(check.agrees for check in known)} of {len(known)}" if known else "-"
         rows.append((group, *map(str, (len(members), built, *(count[name] for name in COLUMNS[2:]))), agree))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    changed = sum(check.stepped is not None and bool(check.stepped.remarks) for check in listed)
+    notes = [f"{changed} stepped with something changed or left out, see their warnings"] if changed else []
     return [
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in rows
-    ]
+    ] + notes
 
 
 def _check(build: bool, task: tuple[Path, str]) -> Checked:
@@ -110,10 +116,9 @@ def _step_all(checks: list[Checked], scenes: Path, mapped: Mapped) -> Iterator[C
 
 
 def _with_step(check: Checked, result: Step) -> Checked:
-    stepped, error, defect = result
-    if stepped is None:
-        outcome, verb = (FAILED, "failed") if defect else (REFUSED, "is refused")
-        return replace(check, outcome=outcome, error=f"built, but its step {verb}: {error}")
+    stepped, error, _ = result
+    if stepped is None:  # what builds also steps, so a clear message does not excuse it
+        return replace(check, outcome=FAILED, error=f"built, but its step failed: {error}")
     return replace(check, outcome=STEPPED, stepped=stepped)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from opencood.data.build import gt_range_of
 from opencood.data.frame import Agent
 from opencood.evaluation.detections import FrameDetections
 from opencood.experiments.participants import clouds_in_ego
@@ -34,7 +35,7 @@ def scene_of(
     """
     points, owners = clouds_in_ego(agents[:heard])
     return BevScene(
-        extent=extent_of(hypes["postprocess"]["gt_range"]),
+        extent=extent_of(list(gt_range_of(hypes))),
         points=points,
         predictions=found.boxes,
         ground_truth=found.ground_truth,

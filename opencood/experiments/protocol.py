@@ -15,6 +15,7 @@ import torch
 import opencood
 from opencood.config.flavor import flavor_of, parity_of, quirks_of
 from opencood.config.save import digest, own_version, to_plain
+from opencood.data.build import format_of, gt_range_of
 from opencood.data.perturb.settings import active
 
 
@@ -49,11 +50,11 @@ def describe_protocol(
         "parity": parity_of(hypes),
         "quirks": to_plain(quirks_of(hypes)),
         "dataset": {
-            "format": fusion.get("dataset"),
+            "format": format_of(hypes),
             "sample": fusion.get("core_method"),
             "split": str(hypes.get("validate_dir")),
         },
-        "gt_range": to_plain(postprocess.get("gt_range")),
+        "gt_range": [float(limit) for limit in gt_range_of(hypes)],
         "score_threshold": (postprocess.get("target_args") or {}).get("score_threshold"),
         "nms_threshold": postprocess.get("nms_thresh"),
         "noise_setting": to_plain(hypes.get("noise_setting")),

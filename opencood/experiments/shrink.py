@@ -2,7 +2,8 @@
 
 The shortest range of a file reaches one unit from the agent, and every other as many units as it is longer, rounded,
 but no more than ``MOST_UNITS``. A unit is ``UNIT`` metres, or more where cells are coarse: two units are a multiple of
-``UNIT_CELLS`` of the coarsest cells, so that strides, windows and pyramids keep dividing the maps. What follows:
+``UNIT_CELLS`` of the coarsest cells, so that strides, windows and pyramids keep dividing the maps (``MORE_CELLS`` for
+detectors that halve the map more often). What follows:
 
 * ranges (six numbers ``x0, y0, z0, x1, y1, z1``) become symmetric in x and y, and keep their heights;
 * ``xbound``, ``ybound`` of a camera's ``grid_conf`` become symmetric, and keep their step;
@@ -28,6 +29,7 @@ from opencood.config.tree import lookup
 UNIT = 12.8
 MOST_UNITS = 2
 UNIT_CELLS = 64
+MORE_CELLS = {"model.args.robust": 2 * UNIT_CELLS}  # pose regression halves the head's map five times
 NEARLY = 1e-6
 PICTURE_SIDE = 96
 PICTURE_UNIT = 32
@@ -78,7 +80,8 @@ def rule_for(hypes: Mapping[str, Any]) -> Rule | None:
     steps = list(_steps(hypes))
     if not extents or not steps:
         return None
-    cells = UNIT_CELLS / 2 * max(steps)
+    wanted = max([UNIT_CELLS, *(cells for key, cells in MORE_CELLS.items() if lookup(hypes, key) is not None)])
+    cells = wanted / 2 * max(steps)
     unit = cells * max(1, math.ceil(UNIT / cells - NEARLY))
     stated = next((found for path in _MODEL_RANGES if is_range(found := lookup(hypes, path))), None)
     return Rule(min(extents), unit, half_extents(stated) if stated else (max(extents), max(extents)))

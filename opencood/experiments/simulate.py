@@ -119,6 +119,17 @@ def simulate(options: SimulationOptions) -> SimulationReport:
     )
 
 
+def cast_of(format_name: str) -> Cast:
+    """Who takes part in a scenario of a format.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    writer: Any = REGISTRY.get("writer", format_name, where="--format").target
+    cast: Cast = writer.cast
+    return cast
+
+
 def preset_help() -> str:
     """One phrase that names every preset."""
     return "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())

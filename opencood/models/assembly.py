@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from opencood.errors import ConfigError
 from opencood.models.checkpoints import LoadReport
 from opencood.models.context import Context
 from opencood.models.freezing import Freeze, nothing_frozen
@@ -124,8 +125,17 @@ class Backend:
 
 
 def run_heads(heads: Mapping[str, nn.Module], scene: SceneFeatures) -> dict[str, Any]:
-    """Outputs by name: of a head with a key from the map, of one without (``*``) from the scene (see :class:`Part`)."""
+    """Outputs by name: of a head with a key from the map, of one without (``*``) from the scene (see :class:`Part`).
+
+    Raises:
+        ConfigError: a head takes another number of channels than the map has.
+    """
     outputs: dict[str, Any] = {}
     for key, head in heads.items():
+        if isinstance(head, nn.Conv2d) and head.in_channels != scene.map.shape[1]:
+            raise ConfigError(
+                f"model.args: the head of '{key}' takes {head.in_channels} channels, but the map before it has "
+                f"{scene.map.shape[1]}; in_head, the fusion and the shrink headers need the same width."
+            )
         outputs |= head(scene) if key.startswith(WHOLE_SCENE) else {key: head(scene.map)}
     return outputs

@@ -1,4 +1,4 @@
-"""Published detectors that this version cannot build: they are refused by name, with the reason.
+"""Published detectors, and parts of them, that this version cannot build: they are refused by name, with the reason.
 
 Only names that nobody registered are looked up here, so an entry is without effect once its row exists.
 """
@@ -18,10 +18,11 @@ _FAMILIES = (
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
+    (r"point_transformer", "nothing describes how this encoder is built"),
     (r"second_(fcooper|v2xvit)|center_point_(intermediate\w*|where2comm)", f"this homogeneous model {_NOT_YET}"),
 )
 
 
 def why_unavailable(core_method: str) -> str | None:
-    """Why a published ``model.core_method`` cannot be built here; None for any other name."""
+    """Why a published ``core_method`` of a model, or of a modality's encoder, cannot be built here; None for others."""
     return next((reason for pattern, reason in _FAMILIES if re.fullmatch(pattern, core_method, re.IGNORECASE)), None)

@@ -38,7 +38,7 @@ def _parser() -> Parser:
     parser.add_argument("--no-build", action="store_true", help="only load the files")
     parser.add_argument("--jobs", type=at_least(1), default=1, help="processes (default %(default)s)")
     parser.add_argument(
-        "--reference", type=Path, metavar="JSON", help="figures of a reference; another digest than its is a failure"
+        "--reference", type=Path, metavar="JSON", help="figures of a reference; another digest is a failure"
     )
     parser.add_argument("--refused-ok", action="store_true", help="exit code 1 only for failures")
     return parser

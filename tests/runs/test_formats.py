@@ -63,3 +63,10 @@ def test_v2x_real_in_its_four_modes(train, tmp_path, detector):
         assert again.content()["ap_by_class"] == report.content()["ap_by_class"]
         assert set(DetectionSet.load(kept).labels) == {1, 2, 3}
     assert truths["vc"] >= truths["v2v"] > 0 and truths["ic"] >= truths["i2i"] > 0
+
+
+def test_a_range_that_a_repository_never_states_is_its_constant(train, tmp_path):
+    run = train("v2v4real", "late", postprocess={"gt_range": None})
+    report = run_inference(InferenceOptions(run, **QUIET | {"save_vis_interval": 1}))
+    assert report.protocol["gt_range"] == [-100, -40, -5, 100, 40, 3]
+    assert report.ground_truths > 20 and list(run.rglob("*.png"))

@@ -74,3 +74,16 @@ def test_an_agent_without_candidates_sends_an_empty_list():
     reduced = CandidateBoxes(processor)(silent)
     assert reduced["reg_preds"].shape == (1, 0, 7)
     assert processor.post_process({"ego": {"transformation_matrix": torch.eye(4)}}, {"ego": reduced}) == (None, None)
+
+
+def test_received_boxes_keep_their_uncertainty():
+    section = SECTION | {"core_method": "UncertaintyVoxelPostprocessor"}
+    processor = REGISTRY.build("postprocessor", section["core_method"], {"section": section}, train=False)
+    generator = torch.Generator().manual_seed(3)
+    whole = heads(0) | {"unc_preds": torch.randn((1, 6, 32, 32), generator=generator)}  # x, y, yaw of two anchors
+    data = {"ego": {"transformation_matrix": torch.eye(4)}}
+    want = processor.post_process(data, {"ego": whole}, return_uncertainty=True)
+    got = processor.post_process(data, {"ego": CandidateBoxes(processor)(whole)}, return_uncertainty=True)
+    assert len(want[2]) > 10 and want[2].shape[1] == 3
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)

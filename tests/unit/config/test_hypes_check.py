@@ -76,13 +76,13 @@ def test_published_methods_are_refused_by_name(tmp_path: Path, sample: Any) -> N
     assert "'second_v2xvit' is a published model" in check_file(tmp_path / "a.yaml").error
     (tmp_path / "b.yaml").write_text(yaml.safe_dump({"model": {"core_method": "heter_diffcomm_single", "args": 3}}))
     error = check_file(tmp_path / "b.yaml").error
-    assert "never published" in error and "b.yaml:" in error
+    assert "'heter_diffcomm_single' is published" in error and "never published" in error and "b.yaml:" in error
     assert why_unavailable("point_piler") is None
 
 
 def test_a_defect_is_a_failure_and_does_not_stop_the_others(tmp_path: Path, sample: Any, monkeypatch: Any) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(sample()))
-    monkeypatch.setattr("opencood.experiments.hypes_check.build_model", lambda hypes: 1 // 0)
+    monkeypatch.setattr("opencood.experiments.hypes_check.build_from_scratch", lambda hypes: 1 // 0)
     checked = check_file(tmp_path / "a.yaml")
     assert checked.outcome == FAILED and "ZeroDivisionError" in checked.error
 
@@ -96,6 +96,20 @@ def test_another_detector_than_the_reference_is_a_failure(tmp_path: Path) -> Non
     (checked,) = sweep(SweepOptions((SHIPPED / "sim" / "early.yaml",), reference=reference))
     assert checked.outcome == BUILT and checked.agrees
     assert [line.split() for line in summary([checked])[1:]][-1] == ["all", *"11000", "1", "of", "1"]
+
+
+def test_a_refusal_of_what_the_reference_builds_is_a_failure(tmp_path: Path, sample: Any) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(sample(model={"core_method": "point_piler", "args": {}})))
+    assert [check_file(tmp_path / "a.yaml", expected=digest).outcome for digest in ("", "1")] == [REFUSED, FAILED]
+    (tmp_path / "b.yaml").write_text("a: [1\n")
+    assert [check_file(tmp_path / "b.yaml", expected=digest).outcome for digest in ("", "1")] == [REFUSED, FAILED]
+    for name in ("heter_diffcomm_single", "point_transformer"):  # refused by name: a method, an encoder
+        model = {"core_method": name, "args": {}}
+        if name == "point_transformer":
+            model = {"core_method": "heter_model_late", "args": {"m1": {"core_method": name, "sensor_type": "lidar"}}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(sample(model=model)))
+        checked = check_file(tmp_path / "c.yaml", expected="1")
+        assert checked.outcome == REFUSED and checked.error
 
 
 def test_the_known_slip_is_repaired_with_a_remark(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def test_a_camera_that_sees_half_as_far_still_does():
     assert rule.shares(None) == (0.25, 0.25)
 
 
+def test_detectors_that_halve_maps_more_often_keep_more_cells():
+    limits, robust = [-32, -32, -3, 32, 32, 2], {"args": {"robust": {"H": 40, "W": 40}}}
+    usual, more = (rule_for(_config(limits, [0.4, 0.4, 5], **extra)) for extra in ({}, {"model": robust}))
+    assert usual is not None and more is not None
+    assert (usual.unit, more.unit) == (12.8, 25.6)
+
+
 def test_nothing_to_shrink():
     assert rule_for({"name": "x"}) is None
 

@@ -282,3 +282,9 @@ def test_maps_seen_from_above_decode_to_the_ground_truth() -> None:
     assert processor.post_process({"ego": STILL}, {"ego": silent}) == (None, None)
     with pytest.raises(ConfigError, match="lwh"):
         build(**(BEV | {"order": "hwl"}))
+
+
+def test_maps_seen_from_above_have_no_anchors() -> None:
+    """Whoever asks every post-processor for its anchors, as batches and checks do, gets an empty list of boxes."""
+    anchors = build(**BEV).anchors()
+    assert anchors.shape == (0, 7) and anchors.dtype == np.float64
