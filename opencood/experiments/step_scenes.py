@@ -18,6 +18,8 @@ _SCENE = SimulationOptions(
 )  # fmt: skip
 _CARS = 4
 _MODALITIES_IN_ORDER = "{}_4modality_in_order.json"
+# Readers of folders that another format's writer writes.
+_WRITTEN_AS = {"opv2v4stamp": "opv2v"}
 
 
 def make_scenes(folder: Path, formats: set[str]) -> None:
@@ -26,7 +28,7 @@ def make_scenes(folder: Path, formats: set[str]) -> None:
     Raises:
         ConfigError: the simulator does not know a format.
     """
-    for name in sorted(formats):
+    for name in sorted({_WRITTEN_AS.get(name, name) for name in formats}):
         if not (folder / name).exists():
             fewest, most = cast_of(name).cars
             cars = min(max(_CARS, fewest), most)
@@ -35,12 +37,13 @@ def make_scenes(folder: Path, formats: set[str]) -> None:
 
 def on_scene(hypes: Hypes, folder: Path, name: str) -> Hypes:
     """The configuration with the simulated folders of a format; in the test its agents have the modalities in turn."""
-    scene = folder / name
-    roots = {split.name: str(split.root) for split in find_splits(scene, name)}
+    written = _WRITTEN_AS.get(name, name)
+    scene = folder / written
+    roots = {split.name: str(split.root) for split in find_splits(scene, written)}
     content: dict[str, Any] = {**hypes, "data_dir": str(scene), "root_dir": roots["train"]}
     content["validate_dir"] = content["test_dir"] = roots.get("validate") or roots["val"]
     content["fusion"] = {**section(hypes, "fusion"), "dataset": name}
-    assignment = scene / _MODALITIES_IN_ORDER.format(name)
+    assignment = scene / _MODALITIES_IN_ORDER.format(written)
     if "heter" in hypes:
         path = str(assignment) if assignment.is_file() else None
         content["heter"] = {**section(hypes, "heter"), "assignment_path": path}
