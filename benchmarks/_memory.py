@@ -76,6 +76,7 @@ def _synthetic_index(root: Path, listing: Listing, parse: Any) -> Any:
         "camera_start": np.append(np.arange(rows + 1) * frames.CAMERAS, cameras),
         "camera_pose": random.uniform(-10, 10, (cameras, 6)),
         "camera_intrinsic": np.tile(np.eye(3), (cameras, 1, 1)),
+        "speed": np.zeros(rows + 1),
     }
     write_cache(cache_file(root, listing.fingerprint), {}, arrays)
     return Index(root, listing.tree, {}, arrays)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from opencood.config.loader import Hypes
 from opencood.config.tree import section
+from opencood.data.modality import ego_modalities
 from opencood.errors import ConfigError
 from opencood.experiments.dataset_check.places import find_splits
 from opencood.experiments.simulate import SimulationOptions, cast_of, simulate
@@ -47,8 +51,24 @@ def on_scene(hypes: Hypes, folder: Path, name: str) -> Hypes:
     content: dict[str, Any] = {**hypes, "data_dir": str(scene), "root_dir": roots["train"]}
     content["validate_dir"] = content["test_dir"] = roots.get("validate") or roots["val"]
     content["fusion"] = {**section(hypes, "fusion"), "dataset": name}
-    assignment = scene / _MODALITIES_IN_ORDER.format(written)
+    listed = scene / _MODALITIES_IN_ORDER.format(written)
     if "heter" in hypes:
-        path = str(assignment) if assignment.is_file() else None
-        content["heter"] = {**section(hypes, "heter"), "assignment_path": path}
+        content["heter"] = {**section(hypes, "heter"), "assignment_path": None}
+        content["modality_assignment"] = _assigned(content["heter"], listed) if listed.is_file() else None
     return hypes.replaced(content)
+
+
+def _assigned(heter: Mapping[str, Any], listed: Path) -> dict[str, dict[str, str]]:
+    """The names of ``heter`` in turn for the agents of each scenario of a file, those of an ego's modality first.
+
+    Where modalities form groups, which never meet, names of other groups than the ego's are not given.
+    """
+    mapping = section(heter, "mapping_dict") or {name: name for name in heter["modality_setting"]}
+    leading = ego_modalities(heter["ego_modality"])
+    groups = heter.get("heter_group") or [list(heter["modality_setting"])]
+    together = {name for group in groups if set(group) & set(leading) for name in group}
+    names = sorted(
+        (name for name in mapping if mapping[name] in together), key=lambda name: mapping[name] not in leading
+    )
+    scenarios: dict[str, dict[str, str]] = json.loads(listed.read_text())
+    return {scenario: dict(zip(agents, cycle(names), strict=False)) for scenario, agents in scenarios.items()}

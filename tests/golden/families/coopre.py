@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from opencood.config.loader import load_mapping
 from opencood.data.augment import build_augmentation
@@ -14,6 +15,8 @@ from opencood.data.draws import Draws
 from opencood.data.perturb.localisation import LocalisationError
 from opencood.data.samples.scene import Scene
 from opencood.geometry.poses import x1_to_x2
+from opencood.losses.build import build_loss
+from opencood.registry import REGISTRY
 from tests.golden.case import Case
 from tests.golden.trees import written
 
@@ -173,6 +176,33 @@ def _localised(case: Case) -> Outputs:
     return outputs
 
 
+def _several_classes(case: Case) -> Outputs:
+    """Anchors, labels, loss and boxes of a detector of three classes (spec coopre.md, 1)."""
+    section = {**case.meta["postprocess"], "gt_range": case.meta["gt_range_used_for_final_filter"]}
+    processor = REGISTRY.get("postprocessor", section["core_method"]).target(section)
+    anchors = processor.anchors()
+    labels = processor.generate_label(gt_box_center=case.inputs["gt_box_center"], mask=case.inputs["gt_mask"])
+    index = np.argwhere(labels["pos_equal_one"] > 0)
+    heads = {name: case.tensor(name).requires_grad_() for name in ("psm", "rm")}
+    loss = build_loss({"loss": case.meta["loss"], "flavor": "coopre", "parity": "published"})
+    total, terms = loss(heads, processor.collate_batch([labels]))
+    total.backward()
+    eye = {key: torch.eye(4) for key in ("transformation_matrix", "transformation_matrix_clean")}
+    outputs = {name: head.detach() for name, head in heads.items()}
+    corners, scores = processor.post_process({"ego": eye}, {"ego": outputs})
+    return {
+        "anchors_stride4": anchors[:, ::4, ::4],
+        "anchors_shape": np.array(anchors.shape),
+        "labels": labels["pos_equal_one"].astype(np.int64),
+        "pos_index": index,
+        "pos_targets": labels["targets"][tuple(index.T)],
+        "pred_corners": corners,
+        "pred_score_label": scores,
+        "loss": {"total": total, "conf": terms["conf_loss"], "reg": terms["reg_loss"]},
+        "grad_norm": {name: head.grad.norm() for name, head in heads.items()},
+    }
+
+
 def _has(*keys: str) -> Callable[[Case], bool]:
     return lambda case: set(keys) <= set(case.meta)
 
@@ -181,5 +211,6 @@ def _has(*keys: str) -> Callable[[Case], bool]:
 KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (_has("frames"), _sample),
     (_has("draws"), _augmented),
+    (_has("postprocess", "loss"), _several_classes),
     (lambda case: set(case.inputs) == {"pose"}, _localised),
 )
