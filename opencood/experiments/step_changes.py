@@ -14,12 +14,18 @@ from opencood.config.tree import lookup, section, with_value
 
 STRIDES = (1, 2, 4, 8)
 _ANCHORS = "postprocess.anchor_args"
+_LOSS = "loss.core_method"
+# Losses of which no code, or no outputs to compare, were published, and the one that their sister files name.
+_LOSSES = dict.fromkeys(("point_pillar_gmatch_loss", "point_pillar_diffcomm_message_loss"), "point_pillar_gencomm_loss")
 
 
 def changes(hypes: Hypes) -> Iterator[tuple[str, Hypes]]:
     """Configurations with one thing changed, and what it is, the smallest change first."""
     if "heter" not in hypes and "lidar" not in hypes.get("input_source", ["lidar"]):
         yield "with LiDAR", hypes.replaced({**hypes, "input_source": [*hypes["input_source"], "lidar"]})
+    if lookup(hypes, _LOSS) in _LOSSES:
+        loss = _LOSSES[str(lookup(hypes, _LOSS))]
+        yield f"with {loss}", hypes.replaced(with_value(hypes, _LOSS, loss))
     for stride in STRIDES:
         if lookup(hypes, f"{_ANCHORS}.feature_stride") != stride:
             yield f"with an anchor cell for every {stride} voxels", _with_stride(hypes, stride)

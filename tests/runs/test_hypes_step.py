@@ -14,7 +14,7 @@ from opencood.experiments.hypes_check import FAILED, STEPPED
 from opencood.experiments.hypes_step import step, step_key
 from opencood.experiments.hypes_sweep import SweepOptions, summary, sweep
 from opencood.experiments.step_changes import changes
-from opencood.experiments.step_scenes import make_scenes
+from opencood.experiments.step_scenes import make_scenes, on_scene
 from opencood.tools.check_hypes import main
 
 pytestmark = pytest.mark.slow
@@ -111,3 +111,19 @@ def test_exit_codes_and_several_processes(twins, capsys):
     assert main([str(twins), "--no-build"]) == 0
     (twins / "d.yaml").write_text("a: [1\n")
     assert main([str(twins), "--no-build"]) == 1
+
+
+def test_a_loss_of_outputs_that_nobody_gives_is_replaced():
+    told, small = next(changes(changed("sim/opv2v/heter.yaml", "loss.core_method", "point_pillar_gmatch_loss")))
+    assert told == "with point_pillar_gencomm_loss" and small["loss"]["core_method"] == "point_pillar_gencomm_loss"
+
+
+def test_every_modality_of_the_ego_takes_part_in_the_test(scenes):
+    hypes = load_file(SHIPPED / "sim" / "opv2v" / "heter.yaml")
+    heter = {**hypes["heter"], "ego_modality": ["m5"], "heter_group": [["m5", "m6"], ["m1"]]}
+    heter["mapping_dict"] = {"m1": "m1", "m3": "m6", "m4": "m5"}
+    small = on_scene(hypes.replaced({**hypes, "heter": heter}), scenes, "opv2v")
+    for names in small["modality_assignment"].values():
+        assert list(names.values()) == ["m4", "m3", "m4", "m3"]
+    with pytest.raises(ConfigError, match="'kitti' data are not simulated"):
+        on_scene(hypes, scenes, "kitti")
