@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from opencood.communication import Channel
 from opencood.config.loader import Hypes
-from opencood.config.tree import lookup, with_value
+from opencood.config.tree import lookup, section, with_value
 from opencood.data.build import format_of, seed_of
 from opencood.data.frame import EGO
 from opencood.errors import ConfigError, DataError, OpencoodError
@@ -144,8 +144,8 @@ def train_once(hypes: Hypes, model: nn.Module) -> Trained:
     ego = dataset.collate_batch_train([_sample(dataset)])[EGO]
     outputs = model({**ego, "epoch": 0})
     modalities = tuple(sorted(set(ego.get("agent_modality_list", ()))))
-    if "loss" not in hypes:
-        return Trained(None, modalities, ("the file has no loss: forward passes and post-processing only",))
+    if not _has_loss(hypes, model):
+        return Trained(None, modalities, ("the file has no loss for it: forward passes and post-processing only",))
     teacher = untrained_teacher(hypes)
     if teacher is not None:
         with torch.no_grad():
@@ -161,6 +161,14 @@ def train_once(hypes: Hypes, model: nn.Module) -> Trained:
     if total.requires_grad and not any(gradient.any() for gradient in gradients):
         raise BadStep("no parameter gets a gradient from the loss.")
     return Trained(float(total.detach()), modalities, remarks)
+
+
+def _has_loss(hypes: Hypes, model: nn.Module) -> bool:
+    """Whether a detector is judged: files to look at data have no loss, merged detectors perhaps another type's."""
+    by_type = [part for part in section(hypes, "loss").values() if isinstance(part, Mapping) and "core_method" in part]
+    if not by_type or len(by_type) < len(hypes["loss"]) or isinstance(model, AdapterTraining):
+        return "loss" in hypes
+    return lookup(hypes, "model.args.ego_modality") in hypes["loss"]
 
 
 def _losses(criterion: Criterion, outputs: Mapping[str, Any], ego: Mapping[str, Any]) -> tuple[Shares, tuple[str, ...]]:

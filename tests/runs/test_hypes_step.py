@@ -81,7 +81,7 @@ def test_a_file_of_cameras_only_gets_a_lidar():
 def test_a_file_to_look_at_data_takes_a_step_without_a_loss(scenes):
     hypes = load_file(SHIPPED / "sim" / "v2xreal" / "late.yaml")
     seen = step(hypes.replaced({key: value for key, value in hypes.items() if key != "loss"}), scenes)
-    assert seen.loss is None and str(seen).startswith("no loss") and "no loss" in seen.remarks[0]
+    assert seen.loss is None and str(seen).startswith("no loss") and "no loss for it" in seen.remarks[0]
 
 
 def test_a_defect_is_not_taken_for_parts_that_do_not_fit(scenes, monkeypatch):
