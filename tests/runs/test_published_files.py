@@ -43,7 +43,8 @@ def published_clone(clone):
     for folder, name in FOLDERS.items():
         place = clone / folder
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(clone / "dataset" / f"sim_{name}", target_is_directory=True)
+        if not place.exists():
+            place.symlink_to(clone / "dataset" / f"sim_{name}", target_is_directory=True)
     return clone
 
 
