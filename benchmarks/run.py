@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -72,43 +70,18 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def save(rows: Sequence[Row], folder: Path) -> Path:
-    """Write ``<date>_<machine>.json``."""
+    """Write ``<date>_<machine>.json``; no host name."""
+    from _timing import CLOCK
+
+    from opencood.experiments.machine import machine_facts
+
     now = datetime.now(UTC)
-    machine = machine_facts()
+    machine = {"clock": CLOCK, **machine_facts()}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{now:%Y-%m-%d_%H%M%S}_{machine['architecture']}_{machine['cores']}cores.json"
     content = {"date": now.isoformat(timespec="seconds"), "machine": machine, "results": list(rows)}
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path
-
-
-def machine_facts() -> dict[str, Any]:
-    """What the figures were measured on; no host name."""
-    import numpy
-    import torch
-    from _timing import CLOCK
-
-    return {
-        "clock": CLOCK,
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-    }
-
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _load(name: str) -> Any:

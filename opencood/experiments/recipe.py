@@ -3,6 +3,7 @@
 A recipe is a YAML map (see ``opencood/recipes``)::
 
     name: heal                      # also the default of out: opencood/logs/<name>
+    title: HEAL on simulated data   # heads its table where it is published; default: the name
     seeds: [0, 1]                   # every training with each; one by default
     data: world                     # folder with train, validate, test, or a stage that simulates; else what hypes say
     set: {train_params: {...}}      # keys that replace those of every hypes file
@@ -30,7 +31,7 @@ from opencood.config.flavor import SHIPPED
 from opencood.errors import ConfigError, nearest
 from opencood.experiments.run_places import LOGS
 
-TOP = ("name", "out", "seeds", "data", "set", "stages", "compare")
+TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare")
 # Kind of stage -> the keys it may have besides its own.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": (),
@@ -77,6 +78,7 @@ class Recipe:
     data: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
+    title: str = ""
 
     def stage(self, name: str) -> Stage | None:
         """The stage of a name, or None when it names a run folder."""
@@ -118,6 +120,7 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         data=None if content.get("data") is None else str(content["data"]),
         changes=_map(content.get("set", {}), f"{file}: set"),
         compare=tuple(_pair(pair, file) for pair in content.get("compare", ())),
+        title=str(content.get("title", name)),
     )
     for stage in recipe.stages.values():
         if stage.kind in ("train", "merge"):

@@ -18,6 +18,7 @@ def parser() -> Parser:
     made.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="see opencood/recipes/sim_heal.yaml")
     made.add_argument("--out", type=Path, help="folder of all runs; default: the recipe's, or opencood/logs/<name>")
     made.add_argument("--seeds", type=at_least(0), nargs="+", metavar="S", help="replace the recipe's seeds")
+    made.add_argument("--publish", type=Path, metavar="FOLDER", help="keep the table and how it was made")
     made.add_argument("--dry-run", action="store_true", help="say what would run and why, and run nothing")
     return made
 
@@ -29,7 +30,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from opencood.experiments.recipe_run import Runner
 
     runner = Runner(read_recipe(given.recipe, given.out, given.seeds))
-    print("\n".join(runner.describe() if given.dry_run else runner.run().lines()))
+    if given.dry_run:
+        print("\n".join(runner.describe()))
+        return
+    print("\n".join(runner.run().lines()))
+    if given.publish:
+        from opencood.experiments.published import keep_recipe
+
+        print(f"kept in {keep_recipe(runner, given.publish)}")
 
 
 if __name__ == "__main__":

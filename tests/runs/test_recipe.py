@@ -12,6 +12,7 @@ import yaml
 from opencood.errors import CheckpointError, ConfigError
 from opencood.evaluation.files import write_yaml
 from opencood.experiments import recipe_stages
+from opencood.experiments.published import results_page
 from opencood.experiments.recipe import read_recipe
 from opencood.experiments.recipe_run import STATE, Runner
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
@@ -81,7 +82,12 @@ def test_again_only_what_changed_runs(finished, capsys, monkeypatch):
     assert all(verdict.done for verdict in runner.plan().values())
     assert "nothing to do" in runner.describe()
     before = (out / STATE).read_text()
-    assert runner.run().rows == first.rows and (out / STATE).read_text() == before
+    run_recipe.main([str(tmp_path / "recipe.yaml"), "--publish", str(tmp_path / "kept")])
+    assert Runner(read_recipe(heal(tmp_path))).run().rows == first.rows and (out / STATE).read_text() == before
+    kept = tmp_path / "kept" / "heal_sim"
+    assert (kept / "table.md").read_text() == (out / "table.md").read_text()
+    assert yaml.safe_load((kept / "recipe.yaml").read_text())["stages"].keys() == {*runner.recipe.stages}
+    assert (out / "table.md").read_text().strip() in results_page(tmp_path / "kept")
 
     stages = yaml.safe_load((tmp_path / "recipe.yaml").read_text())["stages"]
     changed = heal(tmp_path, stages=stages | {"m3": stages["m3"] | {"set": {"optimizer": {"lr": 0.005}}}})

@@ -1,0 +1,90 @@
+"""Tables that were run, kept with what is needed to run them again, and the page that gathers them.
+
+A kept table is a folder with ``run.yaml`` (title, command, date, seconds, seeds, machine, code) and ``table.md``; that
+of a recipe also holds the recipe and the numbers as ``summary.yaml``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from opencood.errors import DataError
+from opencood.evaluation.files import read_yaml, write_text, write_yaml
+from opencood.experiments.machine import machine_facts
+from opencood.experiments.protocol import code_version
+from opencood.experiments.recipe_run import Runner
+
+FACTS = "run.yaml"
+TABLE = "table.md"
+NEEDED = ("title", "command", "date", "seconds", "seeds", "machine")
+
+
+def keep_table(folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str) -> Path:
+    """Keep a Markdown table with the circumstances under which it was just made."""
+    facts = {
+        "title": title,
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(seconds),
+        "seeds": list(seeds),
+        "machine": machine_facts(),
+        "code": code_version(),
+    }
+    write_text(folder / TABLE, table.rstrip() + "\n")
+    return write_yaml(folder / FACTS, facts)
+
+
+def keep_recipe(runner: Runner, folder: Path) -> Path:
+    """Keep the table of a recipe that has run, with the recipe itself, below ``folder``.
+
+    The seconds are those that its stages took, however many calls they were spread over.
+    """
+    recipe = runner.recipe
+    kept = folder / recipe.name
+    seconds = sum(record.seconds for record in runner.records.values())
+    command = f"python opencood/tools/run_recipe.py {recipe.file}"
+    keep_table(kept, recipe.title, command, seconds, recipe.seeds, (recipe.out / TABLE).read_text())
+    shutil.copyfile(recipe.file, kept / "recipe.yaml")
+    shutil.copyfile(recipe.out / "summary.yaml", kept / "summary.yaml")
+    return kept
+
+
+def results_page(folder: Path) -> str:
+    """All kept tables below ``folder`` as one Markdown page, by title.
+
+    Raises:
+        DataError: there is none, or one is incomplete.
+    """
+    kept = [(_facts(file), file.parent) for file in sorted(folder.glob(f"*/{FACTS}"))]
+    if not kept:
+        raise DataError(f"{folder}: holds no {FACTS}. `run_recipe.py RECIPE.yaml --publish {folder}` makes one.")
+    parts = [
+        "# Results that were run here",
+        "Made by `python opencood/tools/gather_results.py`; each table lies with its circumstances in "
+        f"`{folder}/<name>/`. All on simulated data: they show that methods work and how they compare at toy size, not "
+        "what a paper reports.",
+        *(_section(facts, place) for facts, place in sorted(kept, key=lambda pair: str(pair[0]["title"]))),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(file: Path) -> Mapping[str, Any]:
+    facts = read_yaml(file)
+    missing = [key for key in NEEDED if key not in facts]
+    if missing or not (file.parent / TABLE).is_file():
+        raise DataError(f"{file}: incomplete ({', '.join(missing) or f'no {TABLE} beside it'}). Publish it again.")
+    return facts
+
+
+def _section(facts: Mapping[str, Any], place: Path) -> str:
+    machine = facts["machine"]
+    where = machine["gpu"] or f"{machine['cores']} cores {machine['architecture']}, no GPU"
+    seeds = ", ".join(str(seed) for seed in facts["seeds"])
+    minutes = facts["seconds"] / 60
+    circumstances = f"{facts['date']}; {where}; torch {machine['torch']}; seeds {seeds}; {minutes:.0f} minutes"
+    table = (place / TABLE).read_text().rstrip()
+    return f"## {facts['title']}\n\n    {facts['command']}\n\n{circumstances}.\n\n{table}"
