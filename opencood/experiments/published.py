@@ -72,6 +72,11 @@ def results_page(folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def write_page(folder: Path, page: Path) -> Path:
+    """Write the page of all kept tables below ``folder``."""
+    return write_text(page, results_page(folder))
+
+
 def _facts(file: Path) -> Mapping[str, Any]:
     facts = read_yaml(file)
     missing = [key for key in NEEDED if key not in facts]

@@ -23,10 +23,9 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Gather, write, say where."""
     given = parser().parse_args(argv)
-    from opencood.evaluation.files import write_text
-    from opencood.experiments.published import results_page
+    from opencood.experiments.published import write_page
 
-    print(write_text(given.out, results_page(given.folder)))
+    print(write_page(given.folder, given.out))
 
 
 if __name__ == "__main__":
