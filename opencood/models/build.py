@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from opencood.config.tree import lookup, section
+from opencood.config.kinds import BOUND, INT, MAP, RANGE, VOXEL, Kind
+from opencood.config.tree import is_none, lookup, section
 from opencood.errors import ConfigError
 from opencood.models.unavailable import why_unavailable
 from opencood.registry import REGISTRY
+
+# What keys below model.args hold, by the end of their path. Not used (null, the text None, false) is always right.
+_NOT_USED = Kind("nothing", lambda value: is_none(value) or value is False)
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    (r"model\.args\.m\d+", MAP),
+    (r".*\.voxel_size", VOXEL | _NOT_USED),
+    (r".*\.lidar_range", RANGE | _NOT_USED),
+    (r".*\.[xyz]bound", BOUND | _NOT_USED),
+    (r".*\.residual\.depth", INT),
+    (r".*\.(dir_args|shrink_header|grid_conf|data_aug_conf)", MAP | _NOT_USED),
+)
 
 
 def build_model(hypes: Mapping[str, Any], train_flag: bool = True, modules: Iterable[ModuleType] = ()) -> nn.Module:
@@ -43,6 +56,7 @@ def build_model(hypes: Mapping[str, Any], train_flag: bool = True, modules: Iter
             return found(args)
         if (reason := why_unavailable(name)) is not None:
             raise ConfigError(f"model.core_method: '{name}' is a published model, but {reason}.")
+    _check_kinds(args)
     _check_anchors(hypes, args)
     _check_grids(hypes, args)
     return REGISTRY.build("model", name, args, where="model.args", hypes=hypes, train_flag=train_flag)
@@ -59,6 +73,20 @@ def _user_class(name: str, modules: Iterable[ModuleType]) -> type[nn.Module] | N
             if key.lower() == wanted and isinstance(value, type) and issubclass(value, nn.Module):
                 return value
     return None
+
+
+def _check_kinds(args: Mapping[str, Any]) -> None:
+    for path, value in _below("model.args", args):
+        kind = next((kind for end, kind in _KINDS if re.fullmatch(end, path)), None)
+        if kind and not kind.accepts(value):
+            raise ConfigError(f"{path}: {kind.expected} is expected, not {value!r}.")
+
+
+def _below(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield f"{path}.{key}", value
+            yield from _below(f"{path}.{key}", value)
 
 
 def _check_anchors(hypes: Mapping[str, Any], args: Mapping[str, Any]) -> None:
@@ -94,7 +122,7 @@ def _check_grid(preprocess: Any, encoder: Mapping[str, Any], where: str, where_e
 
 
 def _cells(limits: Any, size: Any) -> tuple[int, int] | None:
-    """Cells along x and y, or None where range or size are not given as numbers."""
-    if not (isinstance(limits, list) and len(limits) == 6 and isinstance(size, list) and len(size) == 3):
+    """Cells along x and y, or None where range or size are not given as numbers above zero."""
+    if not (RANGE.accepts(limits) and VOXEL.accepts(size) and min(size) > 0):
         return None
     return round((limits[3] - limits[0]) / size[0]), round((limits[4] - limits[1]) / size[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from opencood.registry import REGISTRY, register
 PYRAMID_NAMES = {"codealign": "fusion_backbone"}
 OLD_OUTPUTS = {"cls_preds": "psm", "reg_preds": "rm", "dir_preds": "dm"}
 OLD_OUTPUT_FLAVORS = frozenset({"opencood", "coopre", "v2xreal", "v2v4real"})
+# What our parts raise when values are of the right kind but fit no layer.
+IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 Variant = Callable[[Assembly, Mapping[str, Any], Mapping[str, Any]], Assembly]
 
 
@@ -123,7 +126,7 @@ def _build(parts: Iterable[Part], ctx: Context, per: str) -> Group:
     group = Group()
     mine = [(i, part) for i, part in enumerate(parts) if part.per == per]
     for i, part in sorted(mine, key=lambda item: SLOTS.index(item[1].slot)):
-        module = part.make(ctx)
+        module = _make(part, ctx)
         if module is None:
             continue
         group.built[i] = module
@@ -132,6 +135,21 @@ def _build(parts: Iterable[Part], ctx: Context, per: str) -> Group:
             ctx = ctx.carrying(width, getattr(module, "level_channels", None))
     group.width = ctx.width
     return group
+
+
+def _make(part: Part, ctx: Context) -> nn.Module | None:
+    try:
+        return part.make(ctx)
+    except IMPOSSIBLE as error:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        if any(frame.f_globals["__name__"].partition(".")[0] not in ("opencood", "torch") for frame, _ in frames):
+            raise  # a user's own part keeps its trace
+        frame, line = frames[-1]
+        place = f"{frame.f_globals['__name__']}, line {line}"
+        raise ConfigError(
+            f"{ctx.where()}: these values make no {part.name.format(m=ctx.modality, b='', pyramid='') or part.slot} "
+            f"({type(error).__name__}: {error}; {place})."
+        ) from error
 
 
 def _common_width(groups: Mapping[str, Group]) -> int | None:

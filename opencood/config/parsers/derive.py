@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opencood.config.tree import lookup, replace_where
+from opencood.errors import ConfigError
 
 NEAR_INTEGER = 1e-6
 ROUNDINGS: dict[str, Callable[[float], int]] = {"ceil": math.ceil, "truncate": math.trunc, "nearest": round}
@@ -58,6 +59,8 @@ def fill(tree: Mapping[str, Any], path: str, derived: Mapping[str, Any]) -> dict
     target and already holds derived keys counts as its copy too.
     """
     target = lookup(tree, path)
+    if not isinstance(target, Mapping):
+        raise ConfigError(f"{path}: a map is expected, not {target!r}.")
     filled = {**target, **derived}
 
     def is_copy(node: Any) -> bool:
