@@ -29,7 +29,10 @@ def perturb_note(section: Mapping[str, Any] | None) -> str:
         if name == REPLACE:
             parts.append("_no_perturb")
             continue
-        values = [content[key] for key in content if key != "when"]
+        if content is False:
+            parts.append(f"_no_{name}")
+            continue
+        values = [content[key] for key in content if key != "when" and "/" not in str(content[key])]  # no paths
         shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
         parts.append("".join(f"_{word}" for word in (name, *shown)))
     return "".join(parts)

@@ -118,7 +118,8 @@ def align_boxes(
     solved = optimise(graph, options.max_iterations).agents
     origin = np.array([*poses[0, :2], 0.0])
     moved = np.concatenate([solved[:, :2], np.degrees(wrapped(solved[:, 2]))[:, None]], axis=1) + origin
-    return Alignment(moved, cluster)
+    moves = np.isin(np.arange(len(poses)), graph.agent_of[graph.agent_of > 0])
+    return Alignment(np.where(moves[:, None], moved, poses[:, [0, 1, 4]]), cluster)
 
 
 def _gathered(
