@@ -32,7 +32,9 @@ def perturb_note(section: Mapping[str, Any] | None) -> str:
         if content is False:
             parts.append(f"_no_{name}")
             continue
-        values = [content[key] for key in content if key != "when" and "/" not in str(content[key])]  # no paths
+        # Neither when it applies, nor paths and maps of further arguments.
+        said = {key: value for key, value in content.items() if key != "when" and not isinstance(value, Mapping)}
+        values = [value for value in said.values() if "/" not in str(value)]
         shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
         parts.append("".join(f"_{word}" for word in (name, *shown)))
     return "".join(parts)

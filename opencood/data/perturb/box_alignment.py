@@ -55,10 +55,7 @@ class BoxAlignment:
 
     @cached_property
     def _options(self) -> AlignmentOptions:
-        entry = Entry("pose correction", "box_align", AlignmentOptions)
-        told = self._stored.anchor_size()
-        context = {} if told is None else {"anchor_size": told}
-        return AlignmentOptions(**REGISTRY.check_arguments(entry, self.args, "box_align.args", **context))
+        return alignment_options(self.args, self._stored)
 
     def __call__(self, frame: Frame, draws: Draws | None = None) -> Frame:
         """Return the frame with corrected ``lidar_pose``s of those that take part.
@@ -95,6 +92,18 @@ class BoxAlignment:
                 f"{self.boxes}: stored for another data set or split: in {frame.label} agent {agent.id} is {apart:.1f} "
                 "m away from where it was stored. Run pose_graph_pre_calc on this split."
             )
+
+
+def alignment_options(args: Mapping[str, Any] | None, boxes: StoredBoxes) -> AlignmentOptions:
+    """Return how boxes correct poses, from ``box_align.args`` and what is told beside the boxes.
+
+    Raises:
+        ConfigError: an argument is wrong.
+    """
+    entry = Entry("pose correction", "box_align", AlignmentOptions)
+    told = boxes.anchor_size()
+    context = {} if told is None else {"anchor_size": told}
+    return AlignmentOptions(**REGISTRY.check_arguments(entry, args, "box_align.args", **context))
 
 
 def build_box_alignment(section: Mapping[str, Any] | None, train: bool, comm_range: float) -> BoxAlignment | None:

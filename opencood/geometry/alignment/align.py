@@ -25,6 +25,7 @@ from opencood.geometry.poses import x_to_world
 
 _FEW_CLUSTERS = 3
 _UNSURE = 100.0
+_ALL_RESIDUALS = 7
 _MATCHINGS = ("seed", "mutual")
 Array = NDArray[np.float64]
 
@@ -103,7 +104,8 @@ def align_boxes(
     Args:
         corners: per agent (n_i, 8, 3) boxes in its own frame, metres.
         poses: (N, 6) poses they believe in, ``x, y, z, roll, yaw, pitch`` in metres and degrees.
-        uncertainty: per agent (n_i, 2 or more) log variances of x, y, yaw in the units of the detector's residuals.
+        uncertainty: per agent (n_i, 2 or more) log variances of x, y, yaw (7: of all residuals), in the units of the
+            detector's residuals.
 
     Raises:
         DataError: there is no uncertainty although it is to be used, or lists do not fit together.
@@ -154,6 +156,8 @@ def _weights(uncertainty: Sequence[NDArray] | None, counts: list[int], options: 
             f"pose correction: {len(joined)} uncertainties for {sum(counts)} boxes; a detector that tells none needs "
             "box_align.args.use_uncertainty: false."
         )
+    if joined.shape[1] == _ALL_RESIDUALS:  # of x, y, z, three sizes and yaw
+        joined = joined[:, [0, 1, 6]]
     weights = np.ones((len(joined), 3))
     columns = min(3, joined.shape[1])
     if columns < 3:
