@@ -110,6 +110,12 @@ QUIRKS: dict[str, Quirk] = {
     "loc_err_intermediate_only": Quirk(
         True, False, "wild_setting.loc_err reaches intermediate fusion only; False: every kind.", "coopre.md Q7"
     ),
+    "box_align_in_heter": Quirk(
+        PerFlavor(True, {"gencomm": False}),
+        True,
+        "box_align corrects poses in heterogeneous samples too.",
+        "data.md 4",
+    ),
     "early_ignores_noise": Quirk(True, False, "Early fusion reads noise_setting but adds no noise.", "data.md Q18"),
     # models
     "camera_crop_mask": Quirk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from opencood.data.combined import CombinedDataset
 from opencood.data.dataset import CooperativeDataset, PublishedNoise
 from opencood.data.draws import Draws
 from opencood.data.modality import build_roster
+from opencood.data.perturb.box_alignment import BoxAlignment, build_box_alignment
 from opencood.data.perturb.delay import build_delay, build_wild_delay
 from opencood.data.perturb.localisation import build_localisation_error
 from opencood.data.perturb.pose import build_pose_noise
-from opencood.data.perturb.settings import Perturbations, build_perturbations
+from opencood.data.perturb.settings import Perturbations, active, build_perturbations
 from opencood.data.perturb.timing import Timing
 from opencood.data.readers.base import ReaderSettings
 from opencood.data.samples.base import SampleMaker
@@ -25,6 +27,8 @@ from opencood.data.samples.sensors import input_source
 from opencood.data.samples.settings import read_settings
 from opencood.errors import ConfigError, nearest
 from opencood.registry import REGISTRY
+
+log = logging.getLogger(__name__)
 
 _ON_BAD_FRAME = ("error", "skip")
 _DEFAULT_SEED = 303  # the seed of the published tools
@@ -83,7 +87,7 @@ def _single(
     dataset = format_of(hypes)
     reader_type: Any = REGISTRY.get("reader", dataset, where="fusion.dataset").target
     maker = entry.target(read_settings(hypes, train, visualize, reader_type.conventions))
-    perturbations = build_perturbations(hypes.get("perturb"), train, seed)
+    perturbations = build_perturbations(hypes.get("perturb"), train, seed, maker.settings.comm_range)
     reader_settings = _reader_settings(hypes, train, maker, perturbations, root, root_key)
     return CooperativeDataset(
         hypes,
@@ -91,6 +95,7 @@ def _single(
         maker,
         noise=_published_noise(hypes, train, maker, perturbations),
         perturbations=perturbations,
+        correction=_correction(hypes, train, maker),
         skip_broken=reader_settings.skip_broken,
         seed=seed,
         draws=draws,
@@ -139,6 +144,21 @@ def _published_noise(
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)}: pose noise is asked for twice; keep one.")
     return noise or error
+
+
+def _correction(hypes: Mapping[str, Any], train: bool, maker: SampleMaker) -> BoxAlignment | None:
+    """The pose correction of ``box_align``.
+
+    Raises:
+        ConfigError: it is asked for in two places.
+    """
+    section = given(hypes, "box_align")
+    if section and maker.inputs.heterogeneous and not quirk(hypes, "box_align_in_heter"):
+        log.warning("box_align: without effect in heterogeneous samples of this repository, as published.")
+        return None
+    if section and "box_alignment" in active(hypes.get("perturb"), train):
+        raise ConfigError("box_align and perturb.box_alignment: pose correction is asked for twice; keep one.")
+    return build_box_alignment(section, train, maker.settings.comm_range)
 
 
 def _timing(hypes: Mapping[str, Any], perturbations: Perturbations) -> tuple[Timing | None, bool]:

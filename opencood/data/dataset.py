@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
 from opencood.data.left_out import LeftOut
+from opencood.data.perturb.box_alignment import BoxAlignment
 from opencood.data.perturb.localisation import LocalisationError
 from opencood.data.perturb.pose import PoseNoise
 from opencood.data.perturb.settings import Perturbations
@@ -35,6 +36,7 @@ class CooperativeDataset(Dataset):
         maker: turns frames into samples and samples into batches.
         noise: pose noise of a published setting, which draws before everything else of the frame; or None.
         perturbations: what else disturbs the frames, with generators of its own; or None.
+        correction: puts the poses right that all of these disturbed; or None.
         skip_broken: a broken frame becomes None and is counted in ``frames_left_out`` instead of raising.
         seed: of the data set's own generators.
         draws: generators for every draw, in the published order; None = own ones.
@@ -48,6 +50,7 @@ class CooperativeDataset(Dataset):
         *,
         noise: PublishedNoise | None = None,
         perturbations: Perturbations | None = None,
+        correction: BoxAlignment | None = None,
         skip_broken: bool = False,
         seed: int = 0,
         draws: Draws | None = None,
@@ -58,6 +61,7 @@ class CooperativeDataset(Dataset):
         self._maker = maker
         self._noise = noise if maker.uses_noise else None
         self._perturbations = perturbations or Perturbations()
+        self._correction = correction if maker.uses_noise else None
         self._left_out = LeftOut(0) if skip_broken else None
         self._seed = seed
         self._given_draws = draws
@@ -116,7 +120,8 @@ class CooperativeDataset(Dataset):
         draws = draws or self._draws("frame", index)
         if self._noise is not None:
             frame = self._noise.in_turn(frame, draws)
-        return self._perturbations(frame, draws)
+        frame = self._perturbations(frame, draws)
+        return frame if self._correction is None else self._correction(frame)
 
     def wrap_readers(self, wrap: Callable[[Reader], Any]) -> None:
         """Put another reader in front of this one."""

@@ -14,6 +14,7 @@ from opencood.config.flavor import flavor_of, parity_of
 from opencood.evaluation.files import write_yaml
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report
 from opencood.experiments.inference import InferenceOptions, run_inference
+from opencood.experiments.results import perturb_note
 from opencood.experiments.run_folder import open_run_folder
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def _sweep(options: InferenceOptions, levels: tuple[float, ...], laplace: bool, 
             info=noise_info(level, options, laplace),
         )
         reports[level] = run_inference(level_options)
-        files = write_summary(reports, Path(options.model_dir), laplace, flavor_of(hypes))
+        kind = ("_laplace" if laplace else "") + perturb_note(options.perturb)
+        files = write_summary(reports, Path(options.model_dir), kind, flavor_of(hypes))
     return NoiseSweep(laplace, reports, tuple(files))
 
 
@@ -79,9 +81,11 @@ def noise_info(level: float, options: InferenceOptions, laplace: bool) -> str:
     return f"{shown}_{shown}_0_0_{options.fusion_method or 'intermediate'}{kind}{options.note}"
 
 
-def write_summary(reports: Mapping[float, Report], folder: Path, laplace: bool, flavor: str) -> list[str]:
-    """``AP030507<_laplace>.yaml``: lists over the levels so far. GenComm keeps each variant in a file of its own."""
-    kind = "_laplace" if laplace else ""
+def write_summary(reports: Mapping[float, Report], folder: Path, kind: str, flavor: str) -> list[str]:
+    """``AP030507<kind>.yaml``: lists over the levels so far. GenComm keeps each variant in a file of its own.
+
+    ``kind`` tells sweeps of one detector apart: ``_laplace`` as published, and what disturbs or corrects besides.
+    """
     if flavor in ("gencomm", "stamp"):
         targets = {f"AP030507{kind}_w_gs.yaml": GLOBAL_SORT, f"AP030507{kind}_wo_gs.yaml": FRAME_ORDER}
     else:

@@ -59,6 +59,7 @@ def describe_protocol(
         "nms_threshold": postprocess.get("nms_thresh"),
         "noise_setting": to_plain(hypes.get("noise_setting")),
         "wild_setting": to_plain(hypes.get("wild_setting")),
+        "box_align": to_plain(hypes.get("box_align")),
         "perturb": to_plain(active(hypes.get("perturb"), train=False)),
         "iou": "rotated boxes seen from above (BEV polygons), float64",
         "matching": "greedy by descending score, one detection per ground truth, IoU >= threshold",

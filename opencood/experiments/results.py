@@ -29,7 +29,12 @@ def perturb_note(section: Mapping[str, Any] | None) -> str:
         if name == REPLACE:
             parts.append("_no_perturb")
             continue
-        values = [content[key] for key in content if key != "when"]
+        if content is False:
+            parts.append(f"_no_{name}")
+            continue
+        # Neither when it applies, nor paths and maps of further arguments.
+        said = {key: value for key, value in content.items() if key != "when" and not isinstance(value, Mapping)}
+        values = [value for value in said.values() if "/" not in str(value)]
         shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
         parts.append("".join(f"_{word}" for word in (name, *shown)))
     return "".join(parts)

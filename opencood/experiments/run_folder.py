@@ -10,7 +10,7 @@ from typing import Any
 from opencood.config.flavor import flavor_of, parity_of, quirk
 from opencood.config.loader import Hypes, config_of_run, load_yaml
 from opencood.config.overrides import configured_range, with_range
-from opencood.config.perturb import with_perturbations
+from opencood.config.perturb import perturbed
 from opencood.config.splits import split_paths
 from opencood.errors import ConfigError, DataError
 
@@ -68,6 +68,8 @@ def open_run_folder(
     """
     hypes = load_yaml(None, model_dir=model_dir)
     changes: dict[str, Any] = {"validate_dir": _test_split(hypes, config_of_run(model_dir))}
+    if hypes.get("box_align"):  # as published: the boxes of the split that is tested
+        changes["box_align"] = {**hypes["box_align"], "val_result": hypes["box_align"].get("test_result")}
     if parity is not None:
         changes["parity"] = parity
     if noise is not None:
@@ -76,8 +78,7 @@ def open_run_folder(
             any(noise[key] for key in noise if key != "laplace") or parity_of({**hypes, **changes}) == "published"
         )
         changes["noise_setting"] = {"add_noise": disturbs, "add_pose_noise": disturbs, "args": dict(noise)}
-    if perturb is not None:
-        changes["perturb"] = with_perturbations(hypes.get("perturb"), perturb)
+    changes |= perturbed(hypes, perturb)
     if seed is not None:
         changes["seed"] = seed
     changed = hypes.replaced({**hypes, **changes})

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from opencood.config.loader import CONFIG_NAME, Hypes, load_yaml
-from opencood.config.perturb import with_perturbations
+from opencood.config.perturb import perturbed
 from opencood.config.save import save_config
 from opencood.config.splits import split_paths
 from opencood.data.build import seed_of
@@ -111,8 +111,7 @@ def open_hypes(
     """Load the configuration of a training; ``seed`` replaces its own, ``perturb`` is laid over its disturbances."""
     hypes = load_yaml(hypes_path, model_dir=model_dir)
     changes: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if perturb is not None:
-        changes["perturb"] = with_perturbations(hypes.get("perturb"), perturb)
+    changes |= perturbed(hypes, perturb)
     return hypes.replaced({**hypes, **changes}) if changes else hypes
 
 

@@ -12,6 +12,7 @@ _PLACES = {
     "pos_std": ("pose_noise", "pos_std"),
     "rot_std": ("pose_noise", "rot_std"),
     "pose_noise": ("pose_noise", "distribution"),
+    "box_align": ("box_alignment", "boxes"),
     "delay": ("delay", "milliseconds"),
     "delay_random": ("delay", "random"),
     "delay_pose_only": ("delay", "pose_only"),
@@ -40,6 +41,8 @@ def add_perturbations(parser: argparse.ArgumentParser, when: str) -> None:
     )
     group.add_argument("--rot_std", type=_number(0), metavar="DEG", help="pose error: yaw, degrees")
     group.add_argument("--pose_noise", choices=("gaussian", "laplace", "von_mises"), help="its distribution")
+    group.add_argument("--box_align", metavar="FILE", help="correct poses by these boxes (pose_graph_pre_calc)")
+    group.add_argument("--no_box_align", action="store_true", help="without the configuration's own pose correction")
     group.add_argument("--delay", type=_number(0), metavar="MS", help="age of every message but the ego's own")
     group.add_argument("--delay_random", action="store_const", const=True, help="uniform from 0 to --delay")
     group.add_argument("--delay_pose_only", action="store_const", const=True, help="as published: only poses are old")
@@ -77,6 +80,10 @@ def take_perturbations(parser: argparse.ArgumentParser, arguments: dict[str, Any
             parser.error(f"{option} is missing although the way it is drawn is given")
     for content in section.values():
         content["when"] = when
+    if arguments.pop("no_box_align"):
+        if "box_alignment" in section:
+            parser.error("--box_align and --no_box_align contradict each other")
+        section["box_alignment"] = False
     if arguments.pop("no_perturb"):
         section["_replace_"] = True
     return section or None

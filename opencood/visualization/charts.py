@@ -1,12 +1,14 @@
-"""Bar charts of result tables."""
+"""Bars and curves of result tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from opencood.visualization import style
 from opencood.visualization.bev import save_figure
@@ -23,7 +25,7 @@ def draw_ap_bars(
     figure = Figure(figsize=(2.2 + 1.9 * len(rows), 4.6), facecolor=style.BACKGROUND)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_facecolor(style.BACKGROUND)
+    _plain(axes)
     width = 0.8 / max(len(thresholds), 1)
     for position, threshold in enumerate(thresholds):
         offset = (position - (len(thresholds) - 1) / 2) * width
@@ -37,13 +39,47 @@ def draw_ap_bars(
     )
     axes.set_xticks(range(len(rows)), labels, color=style.TEXT, fontsize=10)
     axes.set_ylim(0, 1.08)
-    axes.tick_params(axis="y", colors=style.MUTED)
     axes.tick_params(axis="x", length=0)
-    axes.grid(axis="y", color=style.GRID, lw=0.7)
-    axes.set_axisbelow(True)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
     axes.set_title(title, color=style.TEXT, fontsize=13, weight="bold", loc="left", pad=26)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, labelcolor=style.TEXT, fontsize=9)
     figure.tight_layout()
     return save_figure(figure, path)
+
+
+Curve = tuple[ArrayLike, ArrayLike]
+
+
+def draw_curves(
+    panels: Mapping[str, Mapping[str, Curve]], path: str | Path, title: str = "", height: str = "", marked: bool = False
+) -> Path:
+    """One panel beside the other, each with named curves over the quantity that names the panel.
+
+    Args:
+        panels: what is on the x axis -> name of a curve -> its x and y.
+        height: what is on the y axis.
+        marked: the points of the curves are marked.
+    """
+    figure = Figure(figsize=(4.8 * len(panels), 4.4), facecolor=style.BACKGROUND)
+    FigureCanvasAgg(figure)
+    for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        _plain(axes)
+        for position, (name, (across, up)) in enumerate(curves.items()):
+            color = style.CURVES[position % len(style.CURVES)]
+            axes.plot(across, up, color=color, lw=1.8, marker="o" if marked else None, ms=4, label=name)
+        axes.set_xlabel(quantity, color=style.TEXT)
+        axes.set_ylabel(height, color=style.TEXT)
+        axes.tick_params(axis="x", colors=style.MUTED)
+        axes.legend(frameon=False, labelcolor=style.TEXT, fontsize=9)
+    figure.suptitle(title, color=style.TEXT, fontsize=13, weight="bold")
+    figure.tight_layout()
+    return save_figure(figure, path)
+
+
+def _plain(axes: Axes) -> None:
+    """Axes without a frame, with lines across."""
+    axes.set_facecolor(style.BACKGROUND)
+    axes.tick_params(axis="y", colors=style.MUTED)
+    axes.grid(axis="y", color=style.GRID, lw=0.7)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -32,6 +32,7 @@ _MODALITIES = {
 }
 _OTHER = (66, 66, 66)
 
+CURVES = ("#ff8a80", "#93c0ec", "#3fd0c9", "#ffa94d", "#c58cff")
 BARS = ("#a9c8ec", "#5b98d9", "#2f69b0")
 
 

@@ -142,6 +142,22 @@ NOISE_ARGS = (
     Key("laplace", BOOL, False, "Laplace noise instead of Gaussian"),
 )
 
+BOX_ALIGN = (
+    Key("train_result", TEXT, None, "stored boxes of root_dir"),
+    Key("val_result", TEXT, None, "of validate_dir"),
+    Key("test_result", TEXT, None, "of test_dir"),
+    Key("args", MAP, {}, "how they correct poses: use_uncertainty, landmark_SE2, adaptive_landmark, thres..."),
+)
+
+BOX_ALIGN_PRE_CALC = (
+    Key("stage1_model", TEXT, None, "core_method of the detector"),
+    Key("stage1_model_config", MAP, None, "its model.args"),
+    Key("stage1_model_path", TEXT, None, "its checkpoint, or its run folder"),
+    Key("stage1_postprocessor_name", TEXT, None, "such as uncertainty_voxel_postprocessor"),
+    Key("stage1_postprocessor_config", MAP, None, "its postprocess section"),
+    Key("output_save_path", TEXT, None, "folder for {train,val,test}/stage1_boxes.json"),
+)
+
 SPLIT = (
     Key("path", TEXT, REQUIRED, "folder or file of one data set"),
     Key("dataset", TEXT, None, "its format; absent: fusion.dataset"),

@@ -13,6 +13,8 @@ from opencood.config.schema.boxes import ANCHOR_ARGS, ANCHOR_CLASS, DIR_ARGS, PO
 from opencood.config.schema.key import Key
 from opencood.config.schema.run import (
     AUGMENTATION,
+    BOX_ALIGN,
+    BOX_ALIGN_PRE_CALC,
     COMPONENT,
     KD_FLAG,
     LR_SCHEDULER,
@@ -40,6 +42,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "noise_setting": NOISE,
     "noise_setting.args": NOISE_ARGS,
     "wild_setting": WILD,
+    "box_align": BOX_ALIGN,
+    "box_align_pre_calc": BOX_ALIGN_PRE_CALC,
     "data_augment[]": AUGMENTATION,
     **{f"{split}[]": SPLIT for split in ("root_dir", "validate_dir", "test_dir")},
     "kd_flag": KD_FLAG,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,18 +58,23 @@ def active(section: Mapping[str, Any] | None, train: bool) -> dict[str, dict[str
     return chosen
 
 
-def build_perturbations(section: Mapping[str, Any] | None, train: bool, seed: int) -> Perturbations:
+def build_perturbations(
+    section: Mapping[str, Any] | None, train: bool, seed: int, comm_range: float = math.inf
+) -> Perturbations:
     """Build what the section asks for in a split.
 
     Args:
         section: ``{name: {argument: value, when: always | train | test}}``; None and an empty map disturb nothing.
         seed: of what is drawn once for a whole run.
+        comm_range: metres, for what concerns only agents that hear each other.
 
     Raises:
         ConfigError: an unknown name, or an argument is missing or has no legal value.
     """
     built = {
-        name: REGISTRY.build("perturbation", name, arguments, where=f"perturb.{name}", run_seed=seed)
+        name: REGISTRY.build(
+            "perturbation", name, arguments, where=f"perturb.{name}", run_seed=seed, comm_range=comm_range
+        )
         for name, arguments in active(section, train).items()
     }
     delay: MessageDelay | None = built.pop(_DELAY, None)

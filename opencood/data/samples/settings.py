@@ -102,8 +102,6 @@ def read_settings(
     label_type = hypes.get("label_type", "lidar")
     if label_type not in _LABEL_TYPES:
         raise ConfigError(f"label_type: '{label_type}' is none of {', '.join(_LABEL_TYPES)}.")
-    if given(hypes, "box_align"):
-        raise ConfigError("box_align: pose correction from stored boxes is not available yet; remove the section.")
     fusion_args = _section(hypes, "fusion").get("args") or {}
     usual_range = conventions.default_comm_range or quirk(hypes, "default_comm_range")
     model_args = (hypes.get("model") or {}).get("args") or {}

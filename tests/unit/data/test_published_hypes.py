@@ -19,7 +19,6 @@ from opencood.registry import REGISTRY
 CORPUS = Path(__file__).resolve().parents[4] / "shared" / "compat" / "hypes"
 # What such a file may still ask for in vain; nothing else.
 NOT_BUILT = (
-    "box_align: pose correction",
     "unknown postprocessor 'CameraBevPostprocessor'",
     "unknown preprocessor 'PointPreprocessor'",
 )

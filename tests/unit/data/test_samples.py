@@ -285,7 +285,7 @@ def test_settings_that_are_missing_or_wrong_are_named(folder: Write, hypes: Hype
             build_dataset(camera, train=True)
     for change, message in (
         ({"noise_setting": NOISE | {"add_async_noise": True}}, "async_args: missing although"),
-        ({"box_align": {"train_result": "x"}}, "box_align"),
+        ({"box_align": {"val_result": "x"}}, "box_align.train_result: missing"),
     ):
         with pytest.raises(ConfigError, match=message):
             build_dataset(dict(content) | change, train=True)
