@@ -121,7 +121,7 @@ def _attach(session: Session, channel: Channel) -> bool:
     """
     if session.method.alone:
         return False
-    if session.method.family in ("late", "early"):
+    if session.method.boxes or session.method.family in ("late", "early"):
         return True
     if hasattr(session.model, "channel"):
         detector: Any = session.model

@@ -32,7 +32,8 @@ def common_parser(description: str | None) -> Parser:
     made = Parser(description=description)
     made.add_argument("--model_dir", required=True, type=Path, help="run folder with config.yaml and checkpoints")
     made.add_argument(
-        "--fusion_method", help="single, no, late, early or intermediate; default: what the configuration trains"
+        "--fusion_method",
+        help="single, no, late, early, intermediate or late_heter; default: what the configuration trains",
     )
     made.add_argument(
         "--save_vis_interval", type=at_least(0), default=40, metavar="N", help="a picture every N frames, 0: none"

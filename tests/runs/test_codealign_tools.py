@@ -8,6 +8,8 @@ import torch
 import yaml
 
 from opencood.errors import CheckpointError, ConfigError
+from opencood.experiments.build import build_dataset
+from opencood.experiments.inference import run_inference
 from opencood.experiments.run_folder import open_run_folder
 from opencood.experiments.session import InferenceOptions
 from opencood.experiments.simulate import SimulationOptions, simulate
@@ -58,8 +60,6 @@ def test_a_pair_gives_the_first_agent_one_modality_and_all_others_another(transl
     hypes, _ = open_run_folder(translating)
     hypes = with_pair(hypes, ("m1", "m2"), score_threshold=0.3)
     assert hypes["postprocess"]["target_args"]["score_threshold"] == 0.3
-    from opencood.experiments.build import build_dataset
-
     dataset = build_dataset(hypes, train=False)
     names = dataset.collate_batch_test([dataset[0]])["ego"]["agent_modality_list"]
     assert len(names) > 1 and names == ["m1", *["m2"] * (len(names) - 1)]
@@ -176,3 +176,21 @@ def test_what_is_in_neither_is_refused_instead_of_tested_at_random(data, tmp_pat
     options = InferenceOptions(run, workers=0, progress=False, device="cpu", save_vis_interval=0, limit=1)
     with pytest.raises(CheckpointError, match=r"has no weights of encoder_m1 \(m1/gone\.pth\), backbone_m1"):
         next(run_task_average(options, PairOptions()))
+
+
+# --- boxes of agents of one detector --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_late_heter_joins_what_every_agent_of_a_sample_finds_by_itself(data, tmp_path):
+    alike = {"mapping_dict": {"m2": "m1", "m4": "m1"}}
+    run = run_folder(tmp_path / "run", on_opv2v(tmp_path / "hypes.yaml", "stage0/m1", data, heter=alike))
+    quiet = {"workers": 0, "progress": False, "device": "cpu", "save_vis_interval": 0, "limit": 1}
+    both = [run_inference(InferenceOptions(run, "late_heter", agents=k, **quiet)) for k in (1, 9)]
+    alone = run_inference(InferenceOptions(run, "intermediate", agents=1, **quiet))
+    assert both[0].detections == alone.detections and both[0].megabits_per_frame == 0
+    assert both[1].megabits_per_frame > 0 and both[1].ground_truths == alone.ground_truths
+    assert (run / "eval_late_heter_25.6_25.6_epoch1_use_cav1.yaml").is_file()
+    flat = run_folder(tmp_path / "flat", late(tmp_path / "late.yaml", data))
+    with pytest.raises(ConfigError, match="late_heter contradicts the configuration"):
+        run_inference(InferenceOptions(flat, "late_heter", **quiet))
