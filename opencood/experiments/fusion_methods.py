@@ -147,7 +147,7 @@ def _as_heard(
     return outputs
 
 
-def _single_forward(method: FusionMethod, model: nn.Module) -> Callable[[Mapping[str, Any]], Outputs]:
+def _single_forward(method: FusionMethod, model: Any) -> Callable[[Mapping[str, Any]], Outputs]:
     if not hasattr(model, "single_forward"):
         raise ConfigError(f"--fusion_method {method.name}: this detector cannot tell what each agent finds by itself.")
     found: Callable[[Mapping[str, Any]], Outputs] = model.single_forward

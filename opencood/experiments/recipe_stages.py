@@ -116,7 +116,8 @@ class Task:
         folder, wanted = self.data(), format_of(hypes)
         if folder is None:
             return {}
-        names = REGISTRY.get("writer", wanted).target.splits if REGISTRY.has("writer", wanted) else {}
+        writer: Any = REGISTRY.get("writer", wanted).target if REGISTRY.has("writer", wanted) else None
+        names = writer.splits if writer else {}
         whole = {"data_dir": str(folder)} if "data_dir" in hypes else {}
         return whole | {key: str(folder / names.get(split, split)) for key, split in SPLITS.items()}
 

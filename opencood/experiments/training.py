@@ -14,7 +14,6 @@ from torch import nn
 from opencood.config.loader import CONFIG_NAME, Hypes, load_yaml
 from opencood.config.perturb import with_perturbations
 from opencood.config.save import save_config
-from opencood.config.splits import split_paths
 from opencood.config.tree import section
 from opencood.data.build import seed_of
 from opencood.errors import ConfigError, OpencoodError, StorageError
@@ -59,6 +58,7 @@ class TrainingOptions:
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         distil: a configuration without a teacher is refused.
         balance: sets ``train_params.data_balance``.
+        pairs: the test of a CodeAlign training is the pair average, as its distributed trainers have it.
         sanity_frames: how many training frames are checked at the start; 0 for none.
     """
 
@@ -73,6 +73,7 @@ class TrainingOptions:
     perturb: dict[str, Any] | None = None
     distil: bool = False
     balance: bool = False
+    pairs: bool = False
     sanity_frames: int = 4
 
 
@@ -105,7 +106,9 @@ def run_training(
     finally:
         world.leave()
     if method is not None and world.is_main:
-        _evaluate(hypes, run_dir, method.name, options)
+        from opencood.experiments.final_test import run_final_test  # heavy, and only needed here
+
+        run_final_test(hypes, run_dir, method.name, options.device, options.workers, options.pairs)
     return run_dir
 
 
@@ -229,18 +232,3 @@ def _agree(world: World, choose: Any) -> Path:
     if isinstance(chosen, Exception):
         raise chosen
     return chosen
-
-
-def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions) -> None:
-    if (hypes.get("train_params") or {}).get("skip_post_train_eval"):
-        return
-    test_dir = hypes.get("test_dir")
-    if not test_dir or not all(Path(path).exists() for path in split_paths(test_dir)):
-        log.warning("no test after training: test_dir (%s) does not exist.", test_dir)
-        return
-    from opencood.experiments.inference import InferenceOptions, run_inference  # heavy, and only needed here
-
-    workers: dict[str, Any] = {} if options.workers is None else {"workers": options.workers}
-    report = run_inference(InferenceOptions(model_dir=run_dir, fusion_method=method, device=options.device, **workers))
-    for line in report.lines():
-        log.info("%s", line)

@@ -33,10 +33,17 @@ def parser(description: str | None) -> Parser:
     return made
 
 
-def train(description: str | None, argv: Sequence[str] | None, distil: bool = False, balance: bool = False) -> int:
+def train(
+    description: str | None,
+    argv: Sequence[str] | None,
+    distil: bool = False,
+    balance: bool = False,
+    pairs: bool = False,
+) -> int:
     """Parse and train; returns the exit code.
 
-    ``distil`` refuses a configuration without a teacher, ``balance`` sets ``train_params.data_balance``.
+    ``distil`` refuses a configuration without a teacher, ``balance`` sets ``train_params.data_balance``,
+    ``pairs`` tests CodeAlign's detectors on pairs of modalities.
     """
     made = parser(description)
     given = made.parse_args(argv)
@@ -54,6 +61,7 @@ def train(description: str | None, argv: Sequence[str] | None, distil: bool = Fa
         perturb=perturb,
         distil=distil,
         balance=balance,
+        pairs=pairs,
     )
     if given.overfit is not None:
         from opencood.experiments.overfit import run_overfit
