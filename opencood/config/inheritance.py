@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from opencood.config.flavor import SHIPPED
 from opencood.config.reader import Document, read_document
 from opencood.config.source import Place
 from opencood.errors import ConfigError, nearest
@@ -47,10 +48,19 @@ def _expand(path: Path, descendants: tuple[Path, ...], repair: bool = False) -> 
     merged = Document({}, Place(own.place.file, own.place.line))
     files: list[Path] = []
     for base in _bases(own):
-        inherited, used = _expand(_shortened(path.parent / base), (*descendants, resolved))
+        inherited, used = _expand(_base_file(path.parent, base), (*descendants, resolved))
         merged = merge(merged, inherited)
         files += used
     return _with_own_keys(merged, own), [*files, path]
+
+
+def _base_file(folder: Path, base: str) -> Path:
+    """The file beside the one that inherits; a copy of a shipped file finds its bases among the shipped ones."""
+    beside = _shortened(folder / base)
+    names = [part for part in Path(base).parts if part != ".."]
+    shipped = SHIPPED.joinpath(*names)
+    copied = not beside.is_file() and len(names) < len(Path(base).parts) and shipped.is_file()
+    return shipped if copied else beside
 
 
 def _shortened(path: Path) -> Path:

@@ -218,8 +218,14 @@ QUIRKS: dict[str, Quirk] = {
     "in_order_fixed_roster": Quirk(
         PerFlavor(True, {"codealign": False}),
         False,
-        "In-order inference maps m1..m4 to themselves and reads m3 with 32 beams; False: what the file says.",
+        "In-order inference maps m1..m4 to themselves; False: what the file says.",
         "tools.md 3",
+    ),
+    "in_order_fixed_beams": Quirk(
+        True, False, "In-order inference reads m3 with 32 beams; False: what the file says.", "tools.md 3"
+    ),
+    "pairs_fixed_score_threshold": Quirk(
+        0.2, None, "The pair average replaces every score_threshold; None: what the file says.", "codealign.md 7"
     ),
     "ap_global_sort": Quirk(
         PerFlavor(True, _OPENCOOD_FAMILY_SORTS_PER_FRAME),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from opencood.communication import Message, encode
 from opencood.config.loader import Hypes
 from opencood.config.tree import section
+from opencood.experiments.backend_egos import backends_of
 from opencood.experiments.build import build_from_scratch
 from opencood.experiments.fusion_methods import dataset_family
 from opencood.experiments.meta_batch import META, meta_batch
@@ -70,6 +71,7 @@ def describe(hypes: Hypes, agents: int | None = None, voxels: int = VOXELS) -> M
         model = build_from_scratch(hypes)
     model.eval()
     names = modalities_of(section(hypes, "model.args")) or ["lidar"]
+    names.sort(key=lambda name: name not in backends_of(hypes))  # who has a backend may lead
     detector = model if isinstance(model, Detector) else None
     together = detector is None or detector.assembly.collaborates
     count = agents or max(2, len(names))
@@ -130,12 +132,13 @@ def _messages(hypes: Hypes, detector: Detector | None, batch: Mapping[str, Any])
         return {}, ["message: none, this detector is trained alone"]
     with without_content(detector):
         scene = detector.encode(batch)
+    asked = detector.link.request(scene.alone(0))
     sizes: dict[str, int] = {}
     for row in range(scene.agents):
         agent = scene.alone(row)
         name = f"of {agent.modality[0]}" if agent.modality else "of an agent"
         try:
-            sizes[name] = message_bits(detector.link.send(agent, detector.link.request(agent)))
+            sizes[name] = message_bits(detector.link.send(agent, asked))
         except (NotImplementedError, RuntimeError):  # an operation whose result depends on content
             return {}, ["message: its size depends on the data (see inference.py)"]
     return sizes, []

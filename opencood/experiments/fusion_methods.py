@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,18 +25,21 @@ class FusionMethod:
         family: the family of data sets it needs (``late``, ``early``, ``intermediate``).
         alone: the ego works alone, so nothing is sent.
         own_ground_truth: compared with what the ego alone should see instead of with the objects of all agents.
+        boxes: every agent of a fused sample detects by itself, in the ego's view, and sends its boxes.
     """
 
     name: str
     family: str
     alone: bool = False
     own_ground_truth: bool = False
+    boxes: bool = False
 
 
 METHODS = {
     method.name: method
     for method in (
         FusionMethod("intermediate", "intermediate"),
+        FusionMethod("late_heter", "intermediate", boxes=True),
         FusionMethod("early", "early"),
         FusionMethod("late", "late"),
         FusionMethod("no", "late", alone=True),
@@ -117,20 +120,38 @@ def detect(
     Returns:
         The batch to take the ground truth from and the outputs by agent, both for the post-processor.
     """
+    if method.boxes:
+        found = _single_forward(method, model)(batch["ego"])
+        outputs = _as_heard(found, found.__getitem__, method, channel, reduce)
+        return dict.fromkeys(found, batch["ego"]), outputs
     if method.family != "late":
         return batch, {"ego": model(batch["ego"])}
     if method.own_ground_truth:
         batch = {"ego": batch["ego"]}
+    return batch, _as_heard(batch, lambda agent: model(batch[agent]), method, channel, reduce)
+
+
+def _as_heard(
+    agents: Iterable[str], own: Callable[[str], Outputs], method: FusionMethod, channel: Channel, reduce: Callable
+) -> Outputs:
+    """What the first agent finds, and the boxes of the others that reach it."""
     outputs: Outputs = {}
-    for number, (agent, entry) in enumerate(batch.items()):
+    for number, agent in enumerate(agents):
         if number == 0:
-            outputs[agent] = model(entry)
+            outputs[agent] = own(agent)
         elif not method.alone and channel.takes_part(number):
-            message = Message(reduce(model(entry)), kind="boxes")
+            message = Message(reduce(own(agent)), kind="boxes")
             received = channel.transmit(message, sender=number, receiver=0)
             if received is not None:
                 outputs[agent] = dict(received.tensors)
-    return batch, outputs
+    return outputs
+
+
+def _single_forward(method: FusionMethod, model: Any) -> Callable[[Mapping[str, Any]], Outputs]:
+    if not hasattr(model, "single_forward"):
+        raise ConfigError(f"--fusion_method {method.name}: this detector cannot tell what each agent finds by itself.")
+    found: Callable[[Mapping[str, Any]], Outputs] = model.single_forward
+    return found
 
 
 def _needs(method: FusionMethod) -> str:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from opencood.config.flavor import flavor_of, quirk
+from opencood.config.loader import Hypes
+from opencood.config.tree import given
 from opencood.errors import ConfigError
 from opencood.evaluation.report import Report
+from opencood.experiments.backend_egos import with_egos_of_backends
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.inference import InferenceOptions, run_inference
+from opencood.experiments.result_rows import ResultRow, lines_of, write_csv
 from opencood.experiments.run_folder import open_run_folder
 
 log = logging.getLogger(__name__)
@@ -27,6 +31,7 @@ BEAMS = {"m3": 32}
 # With --lidar_degrade: four agents, twice, with fewer beams.
 DEGRADED = ({"m1": 32, "m3": 16}, {"m1": 16, "m3": 16})
 DEGRADED_AGENTS = 4
+COLUMNS = ("agents",)
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,28 @@ def run_in_order(
             options,
             agents=entrance.agents if one_by_one else None,
             suffix=entrance.degraded if one_by_one else f"_use_cav{entrance.agents}{entrance.degraded}",
-            edit=partial(in_order_keys, entrance=entrance),
+            edit=partial(_edited, entrance=entrance),
             range_quirk=RANGE_QUIRK,
             save_detections=options.save_detections if keep is None else keep(entrance),
         )
         yield entrance, run_inference(settings)
+
+
+def _edited(hypes: Hypes, entrance: Entrance) -> Mapping[str, Any]:
+    changed = hypes.replaced({**hypes, **in_order_keys(hypes, entrance)})
+    return with_egos_of_backends(changed)
+
+
+def write_table(results: Sequence[tuple[Entrance, Report]]) -> tuple[list[str], Path]:
+    """All results as the lines of a table, and as a CSV file beside the result files.
+
+    Returns:
+        the lines; the file, ``eval_<info>_in_order.csv``.
+    """
+    rows = [ResultRow.of((str(entrance),), report) for entrance, report in results]
+    first = Path(results[0][1].files[-1])
+    path = first.with_name(f"{first.stem.partition('_use_cav')[0]}_in_order.csv")
+    return lines_of(rows, COLUMNS), write_csv(path, rows, COLUMNS)
 
 
 def in_order_keys(hypes: Mapping[str, Any], entrance: Entrance) -> dict[str, Any]:
@@ -107,7 +129,8 @@ def in_order_keys(hypes: Mapping[str, Any], entrance: Entrance) -> dict[str, Any
     heter = dict(hypes["heter"])
     if quirk(hypes, "in_order_fixed_roster"):
         heter["mapping_dict"] = {name: name for name in MODALITIES}
-        heter["lidar_channels_dict"] = dict(BEAMS)
+    if quirk(hypes, "in_order_fixed_beams"):
+        heter["lidar_channels_dict"] = _beams(hypes)
     if flavor_of(hypes) != "codealign" and EGO in heter["modality_setting"]:
         heter["ego_modality"] = EGO
     if entrance.beams is not None:
@@ -121,6 +144,12 @@ def in_order_keys(hypes: Mapping[str, Any], entrance: Entrance) -> dict[str, Any
         name = sample if sample.endswith("infer") else f"{sample}infer"
         changes |= {"fusion": {**hypes["fusion"], "core_method": name}, "use_cav": entrance.agents}
     return changes
+
+
+def _beams(hypes: Mapping[str, Any]) -> dict[str, Any]:
+    """m3 is read with 32 beams; CodeAlign's, which may be trained with 64, with what its file says, if it says so."""
+    own = given(hypes["heter"], "lidar_channels_dict") or {}
+    return BEAMS | {m: own[m] for m in BEAMS if m in own and flavor_of(hypes) == "codealign"}
 
 
 def in_order_file(assignment: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -31,7 +30,7 @@ from opencood.experiments.results import write_results
 from opencood.experiments.session import InferenceOptions, Session, open_session
 from opencood.visualization.bev import draw_bev
 
-__all__ = ["InferenceOptions", "Session", "collect", "open_session", "reported_variant", "run_inference"]
+__all__ = ["InferenceOptions", "Report", "Session", "collect", "open_session", "reported_variant", "run_inference"]
 
 
 def run_inference(options: InferenceOptions) -> Report:
@@ -49,7 +48,7 @@ def run_inference(options: InferenceOptions) -> Report:
     if options.save_detections is not None:
         files.append(detections.save(options.save_detections))
     if options.results:
-        files += write_results(report, Path(options.model_dir), session.info)
+        files += write_results(report, session.folder, session.info)
     return replace(report, files=tuple(map(str, files)))
 
 
@@ -122,7 +121,7 @@ def _attach(session: Session, channel: Channel) -> bool:
     """
     if session.method.alone:
         return False
-    if session.method.family in ("late", "early"):
+    if session.method.boxes or session.method.family in ("late", "early"):
         return True
     if hasattr(session.model, "channel"):
         detector: Any = session.model
@@ -156,7 +155,7 @@ def _protocol(session: Session, frames: int) -> dict[str, Any]:
 
 def _save_extras(session: Session, index: int, batch: Batch, frame: FrameDetections) -> None:
     """The picture and the arrays of a frame, where they are wanted."""
-    options, folder = session.options, Path(session.options.model_dir)
+    options, folder = session.options, session.folder
     wants_picture = options.save_vis_interval and index % options.save_vis_interval == 0
     if not wants_picture and not options.save_npy:
         return

@@ -44,8 +44,10 @@ class Trace:
         self._counted = 0
         self._open = [OUTSIDE]
         self._hooks: list[Any] = []
+        self._trains = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def __enter__(self) -> Trace:
+        self.model.requires_grad_(False)  # the counter cannot follow a parameter that is an argument of a module
         for part, top in self.model.named_children():
             for module in top.modules():
                 self._hooks.append(module.register_forward_pre_hook(self._enter(part)))
@@ -58,6 +60,8 @@ class Trace:
         self._flush()
         for hook in self._hooks:
             hook.remove()
+        for parameter in self._trains:
+            parameter.requires_grad_(True)
 
     def parts(self) -> Iterator[PartReport]:
         """The parts in published order."""

@@ -50,7 +50,7 @@ def _sweep(options: InferenceOptions, levels: tuple[float, ...], laplace: bool, 
     files: list[str] = []
     for level in levels:
         log.info("pose noise: %s, %g m and %g degrees", "Laplace" if laplace else "Gauss", level, level)
-        noise = {"pos_std": level, "rot_std": level, "pos_mean": 0, "rot_mean": 0, "laplace": laplace}
+        noise = gaussian(level) | {"laplace": laplace}
         pictures = 0 if laplace else options.save_vis_interval
         level_options = replace(
             options,
@@ -64,6 +64,11 @@ def _sweep(options: InferenceOptions, levels: tuple[float, ...], laplace: bool, 
         kind = ("_laplace" if laplace else "") + perturb_note(options.perturb)
         files = write_summary(reports, Path(options.model_dir), kind, flavor_of(hypes))
     return NoiseSweep(laplace, reports, tuple(files))
+
+
+def gaussian(std: float) -> dict[str, Any]:
+    """Pose noise of a standard deviation in metres and degrees alike, as section ``noise_setting.args``."""
+    return {"pos_std": std, "rot_std": std, "pos_mean": 0, "rot_mean": 0, "laplace": False}
 
 
 def level_seed(seed: int, level: float) -> int:

@@ -17,6 +17,7 @@ from opencood.config.overrides import update_dict
 from opencood.config.save import digest, save_config
 from opencood.config.splits import split_paths
 from opencood.config.tree import overlaid
+from opencood.data.build import format_of
 from opencood.errors import ConfigError, nearest
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.continued import prepare_run
@@ -28,6 +29,7 @@ from opencood.experiments.protocol import file_digest
 from opencood.experiments.recipe import Recipe, Stage
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
 from opencood.experiments.training import TrainingOptions, run_training
+from opencood.registry import REGISTRY
 from opencood.training.settings import CAPS
 
 SPLITS = {"root_dir": "train", "validate_dir": "validate", "test_dir": "test"}
@@ -74,7 +76,7 @@ class Task:
         spec = self.stage.spec
         base = self.recipe.hypes_file(str(spec["hypes"] if self.stage.kind == "merge" else self.stage.subject))
         hypes = load_file(base)
-        content: dict[str, Any] = {**hypes, **self._data_keys(), "seed": self.seed}
+        content: dict[str, Any] = {**hypes, **self._data_keys(hypes), "seed": self.seed}
         for changes in (self.recipe.changes, spec.get("set", {})):
             everywhere = changes.get(EVERYWHERE, {})
             content = update_dict(overlaid(content, {k: v for k, v in changes.items() if k != EVERYWHERE}), everywhere)
@@ -109,9 +111,15 @@ class Task:
             found |= {"hypes": digest(hypes), "data": _data_digest(hypes)}
         return found
 
-    def _data_keys(self) -> dict[str, str]:
-        folder = self.data()
-        return {} if folder is None else {key: str(folder / split) for key, split in SPLITS.items()}
+    def _data_keys(self, hypes: Hypes) -> dict[str, str]:
+        """The keys that open the recipe's data, named as the format names its splits."""
+        folder, wanted = self.data(), format_of(hypes)
+        if folder is None:
+            return {}
+        writer: Any = REGISTRY.get("writer", wanted).target if REGISTRY.has("writer", wanted) else None
+        names = writer.splits if writer else {}
+        whole = {"data_dir": str(folder)} if "data_dir" in hypes else {}
+        return whole | {key: str(folder / names.get(split, split)) for key, split in SPLITS.items()}
 
     # --- what it makes ------------------------------------------------------------------------------------------------
 

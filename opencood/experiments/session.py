@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +47,11 @@ class InferenceOptions:
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         info: replaces the ``infer_info`` part of result and picture names.
         noise: pose noise ``{pos_std, rot_std, pos_mean, rot_mean, laplace}`` that replaces the configured one.
+        label: replaces the method in the names of results and pictures.
         suffix: appended to the ``infer_info`` part.
         results: write the result YAML.
+        output_dir: where results and pictures go; None is the run folder.
+        as_in_training: build the detector as for training, with the checkpoints that CodeAlign then reads.
         edit: keys that replace those of the configuration, given it (see ``open_run_folder``).
         range_quirk: quirk with the tool's default range.
     """
@@ -71,8 +74,11 @@ class InferenceOptions:
     noise: dict[str, Any] | None = None
     perturb: dict[str, Any] | None = None
     info: str | None = None
+    label: str | None = None
     suffix: str = ""
     results: bool = True
+    output_dir: Path | None = None
+    as_in_training: bool = False
     progress: bool = True
     edit: Callable[[Hypes], Mapping[str, Any]] | None = None
     range_quirk: str = "inference_range"
@@ -100,12 +106,17 @@ class Session:
         return CandidateBoxes(self.dataset.post_processor)
 
     @property
+    def folder(self) -> Path:
+        """Where results and pictures go."""
+        return Path(self.options.output_dir or self.options.model_dir)
+
+    @property
     def info(self) -> str:
         """The ``infer_info`` part of result and picture names."""
         if self.options.info is not None:
             return self.options.info
         note = self.options.note + perturb_note(self.options.perturb)
-        name = infer_info(self.method.name, note, self.range_choice, self.epoch, self.agents)
+        name = infer_info(self.options.label or self.method.name, note, self.range_choice, self.epoch, self.agents)
         return name + self.options.suffix
 
 
@@ -138,7 +149,7 @@ def open_session(options: InferenceOptions) -> Session:
     dataset = build_dataset(hypes, train=False, visualize=True)
     if method.family == "early" and agents is not None:
         dataset.wrap_readers(lambda reader: FirstAgents(reader, agents, hypes))
-    model = build_model(_self_contained(hypes, options), train_flag=False)
+    model = build_model(_self_contained(hypes, options), train_flag=options.as_in_training)
     checkpoint, epoch = _load_weights(model, options)
     model.to(device).eval()
     notes = range_choice.notes()
@@ -173,5 +184,15 @@ def _load_weights(model: nn.Module, options: InferenceOptions) -> tuple[Path | N
         )
     path, epoch = Path(found[0]), int(found[1])
     report = load_checkpoint(model, path)
+    _refuse_untrained(model, path, report.missing)
     log.log(logging.INFO if report.complete else logging.WARNING, "%s: %s", path, report)
     return path, epoch
+
+
+def _refuse_untrained(model: nn.Module, path: Path, missing: Sequence[str]) -> None:
+    """Parts that should have come from a checkpoint of an earlier stage, and are in none."""
+    unread: Mapping[str, str] = getattr(model, "unread", {})
+    lost = {part: file for part, file in unread.items() if any(key.startswith(f"{part}.") for key in missing)}
+    if lost:
+        told = ", ".join(f"{part} ({file})" for part, file in lost.items())
+        raise CheckpointError(f"{path}: has no weights of {told}, and these files do not exist. Restore them.")

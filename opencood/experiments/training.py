@@ -14,7 +14,7 @@ from torch import nn
 from opencood.config.loader import CONFIG_NAME, Hypes, load_yaml
 from opencood.config.perturb import perturbed
 from opencood.config.save import save_config
-from opencood.config.splits import split_paths
+from opencood.config.tree import section
 from opencood.data.build import seed_of
 from opencood.errors import ConfigError, OpencoodError, StorageError
 from opencood.experiments.build import build_dataset, build_loss, build_model
@@ -25,7 +25,9 @@ from opencood.experiments.run_places import choose_run_folder
 from opencood.experiments.sanity import check_start
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 from opencood.models.compiling import compile_dense
+from opencood.models.detector import Detector
 from opencood.models.diagnostics import first_nonfinite_module
+from opencood.models.links.translated_link import TranslatedLink
 from opencood.training.checkpoints import LAST, write_atomically
 from opencood.training.distributed import World, join_world
 from opencood.training.loop import Trainer
@@ -55,6 +57,8 @@ class TrainingOptions:
         evaluate: run inference on the test split after training, as the published tools do.
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         distil: a configuration without a teacher is refused.
+        balance: sets ``train_params.data_balance``.
+        pairs: the test of a CodeAlign training is the pair average, as its distributed trainers have it.
         sanity_frames: how many training frames are checked at the start; 0 for none.
     """
 
@@ -68,6 +72,8 @@ class TrainingOptions:
     evaluate: bool = False
     perturb: dict[str, Any] | None = None
     distil: bool = False
+    balance: bool = False
+    pairs: bool = False
     sanity_frames: int = 4
 
 
@@ -87,6 +93,8 @@ def run_training(
     """
     options = options or TrainingOptions()
     hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
+    if options.balance:
+        hypes = hypes.replaced({**hypes, "train_params": {**section(hypes, "train_params"), "data_balance": True}})
     if options.distil:
         require_teacher(hypes)
     method = choose_method(options.fusion_method, hypes) if options.evaluate else None
@@ -98,7 +106,9 @@ def run_training(
     finally:
         world.leave()
     if method is not None and world.is_main:
-        _evaluate(hypes, run_dir, method.name, options)
+        from opencood.experiments.final_test import run_final_test  # heavy, and only needed here
+
+        run_final_test(hypes, run_dir, method.name, options.device, options.workers, options.pairs)
     return run_dir
 
 
@@ -150,7 +160,14 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
         world=world,
         diagnose=first_nonfinite_module,
         teacher=build_teacher(hypes, world.device),
+        targets=targets_of(model),
     )
+
+
+def targets_of(model: nn.Module) -> TranslatedLink | None:
+    """The part of a detector that chooses between its backends, where it has some."""
+    link = model.link if isinstance(model, Detector) else None
+    return link if isinstance(link, TranslatedLink) and link.backends else None
 
 
 def continue_run(trainer: Trainer, run_dir: Path) -> None:
@@ -214,18 +231,3 @@ def _agree(world: World, choose: Any) -> Path:
     if isinstance(chosen, Exception):
         raise chosen
     return chosen
-
-
-def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions) -> None:
-    if (hypes.get("train_params") or {}).get("skip_post_train_eval"):
-        return
-    test_dir = hypes.get("test_dir")
-    if not test_dir or not all(Path(path).exists() for path in split_paths(test_dir)):
-        log.warning("no test after training: test_dir (%s) does not exist.", test_dir)
-        return
-    from opencood.experiments.inference import InferenceOptions, run_inference  # heavy, and only needed here
-
-    workers: dict[str, Any] = {} if options.workers is None else {"workers": options.workers}
-    report = run_inference(InferenceOptions(model_dir=run_dir, fusion_method=method, device=options.device, **workers))
-    for line in report.lines():
-        log.info("%s", line)

@@ -117,7 +117,7 @@ def build_detector(
     detector.link.bind({name: _probe(detector, row, path) for name, path in row.probes.items()})
     detector.freeze = row.freeze(args, [name for name, _ in detector.named_children()])
     if row.load is not None:
-        detector.has_weights = bool(row.load(detector, ctx, train_flag))
+        detector.note_transfers(row.load(detector, ctx, train_flag))
     return detector.train()
 
 

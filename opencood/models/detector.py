@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from opencood.communication import Channel, Message
 from opencood.errors import DataError
 from opencood.models.assembly import Assembly, Backend, run_heads
+from opencood.models.checkpoints import LoadReport
 from opencood.models.freezing import Freeze
 from opencood.models.links.base import Link
 from opencood.models.scene import BACKEND, SceneFeatures, at_one_size, in_agent_order
+from opencood.models.transfers import Transfer
 
 SHARED = "shared"
 # Extra outputs that stages hand to later stages but nobody publishes start with this.
@@ -27,6 +29,7 @@ class Detector(nn.Module):
         channel: when set, and in eval mode, every message goes through it as bytes: metered, perhaps lost. None by
             default, and without effect in train mode, where no codec work is done.
         has_weights: whether checkpoints of earlier stages were loaded while it was built.
+        unread: parts that should have been loaded then, by the file that is missing.
         drops: modalities whose agents are left out, besides those that are not built; None: such an agent is an error.
     """
 
@@ -47,6 +50,7 @@ class Detector(nn.Module):
         self.freeze = Freeze()
         self.drops: frozenset[str] | None = None
         self.has_weights = False
+        self.unread: dict[str, str] = {}
         # Parts whose children are registered but who are not themselves; the mode must reach them all the same.
         self.nameless: tuple[nn.Module, ...] = ()
         # The parts are registered under their published names by the builder; these mappings only say who does what.
@@ -239,6 +243,13 @@ class Detector(nn.Module):
                 f"{', '.join(names)}."
             )
         return self._backends[names[0]]
+
+    # --- weights of earlier stages -----------------------------------------------------------------
+
+    def note_transfers(self, reports: Mapping[Transfer, LoadReport]) -> None:
+        """Remember what was loaded while it was built, and what was not."""
+        self.has_weights = any(report.loaded for report in reports.values())
+        self.unread = {one.ours: one.path for one, report in reports.items() if not report.loaded}
 
     # --- freezing --------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def transfer(
 
     Args:
         hypes: the configuration. ``missing_checkpoints`` says what a missing file means: ``error``, or ``scratch``:
-            its parts keep their initial values.
+            its parts keep their initial values, and their reports are empty but for what is missing.
 
     Raises:
         CheckpointError: files are missing (all are named, before anything is loaded), or do not fit.
@@ -59,10 +59,18 @@ def transfer(
     files = {one.path: _resolved(one.path, hypes) for one in wanted}
     _refuse_missing([one for one in wanted if files[one.path] is None], hypes)
     contents = {path: read_state_dict(file) for path, file in files.items() if file is not None}
-    reports = {one: _take(detector, entries, one, contents[one.path]) for one in wanted if one.path in contents}
+    reports = {
+        one: _take(detector, entries, one, contents[one.path]) if one.path in contents else _nothing(entries, one)
+        for one in wanted
+    }
     for one, report in reports.items():
-        log.info("%s from %s (%s): %s", one.ours, one.path, one.where, report)
+        if one.path in contents:
+            log.info("%s from %s (%s): %s", one.ours, one.path, one.where, report)
     return reports
+
+
+def _nothing(entries: Mapping[str, Tensor], one: Transfer) -> LoadReport:
+    return LoadReport(tuple(key for key in entries if key.startswith(f"{one.ours}.")), (), (), ())
 
 
 def _take(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import re
 import sys
@@ -69,6 +70,22 @@ def at_least(bound: int) -> Callable[[str], int]:
         return int(text)
 
     return whole
+
+
+def number(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """The type of an argument that is a number within bounds."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high and value < math.inf):
+            bounds = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"expected a number {bounds}, found '{text}'")
+        return value
+
+    return number
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:

@@ -33,8 +33,18 @@ def parser(description: str | None) -> Parser:
     return made
 
 
-def train(description: str | None, argv: Sequence[str] | None, distil: bool = False) -> int:
-    """Parse and train; returns the exit code. ``distil`` refuses a configuration without a teacher."""
+def train(
+    description: str | None,
+    argv: Sequence[str] | None,
+    distil: bool = False,
+    balance: bool = False,
+    pairs: bool = False,
+) -> int:
+    """Parse and train; returns the exit code.
+
+    ``distil`` refuses a configuration without a teacher, ``balance`` sets ``train_params.data_balance``,
+    ``pairs`` tests CodeAlign's detectors on pairs of modalities.
+    """
     made = parser(description)
     given = made.parse_args(argv)
     perturb = take_perturbations(made, vars(given))
@@ -50,6 +60,8 @@ def train(description: str | None, argv: Sequence[str] | None, distil: bool = Fa
         evaluate=not given.no_eval,
         perturb=perturb,
         distil=distil,
+        balance=balance,
+        pairs=pairs,
     )
     if given.overfit is not None:
         from opencood.experiments.overfit import run_overfit

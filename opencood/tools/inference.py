@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
 from opencood.tools._cli import Parser, at_least, run
 from opencood.tools._perturb_arguments import add_perturbations, take_perturbations
+
+if TYPE_CHECKING:
+    from opencood.experiments.inference import Report
 
 
 def parser() -> Parser:
@@ -29,7 +32,8 @@ def common_parser(description: str | None) -> Parser:
     made = Parser(description=description)
     made.add_argument("--model_dir", required=True, type=Path, help="run folder with config.yaml and checkpoints")
     made.add_argument(
-        "--fusion_method", help="single, no, late, early or intermediate; default: what the configuration trains"
+        "--fusion_method",
+        help="single, no, late, early, intermediate or late_heter; default: what the configuration trains",
     )
     made.add_argument(
         "--save_vis_interval", type=at_least(0), default=40, metavar="N", help="a picture every N frames, 0: none"
@@ -57,10 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(parser(), argv)
     from opencood.experiments.inference import InferenceOptions, run_inference
 
-    report = run_inference(InferenceOptions(range_xy=arguments.pop("range"), **arguments))
-    print("\n".join(report.lines()))
-    for file in report.files:
-        print(f"wrote {file}")
+    print_report(run_inference(InferenceOptions(range_xy=arguments.pop("range"), **arguments)))
+
+
+def print_report(report: Report) -> None:
+    """What an evaluation found, and where it wrote it."""
+    print("\n".join([*report.lines(), *(f"wrote {file}" for file in report.files)]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from opencood.tools._train_arguments import train
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, say where the run is."""
-    return train(__doc__, argv)
+    return train(__doc__, argv, pairs=True)
 
 
 if __name__ == "__main__":

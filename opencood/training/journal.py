@@ -110,15 +110,23 @@ class Journal:
         if self.active:
             self._log({"event": "epoch", "epoch": epoch, **facts})
 
-    def validated(self, epoch: int, loss: float, best: bool) -> None:
-        """Record a validation."""
+    def validated(
+        self, epoch: int, loss: float, best: bool, by_backend: Mapping[str, float], weights: Mapping[str, float]
+    ) -> None:
+        """Record a validation; where there are several backends also their losses, and how often each is drawn now."""
         if not self.active:
             return
         self.say(f"At epoch {epoch}, the validation loss is {loss:f}")
-        self._log({"event": "validation", "epoch": epoch, "loss": loss, "best": best})
+        for name, own in by_backend.items():
+            drawn = f", weight {weights[name]:g}" if weights else ""
+            self.say(f"  backend {name}: {own:f}{drawn}")
+        told = {key: dict(value) for key, value in (("backends", by_backend), ("weights", weights)) if value}
+        self._log({"event": "validation", "epoch": epoch, "loss": loss, "best": best, **told})
         if self.curves is not None:
             with _storing(self.folder):
                 self.curves.add("Validate_Loss", loss, epoch)
+                for name, own in by_backend.items():
+                    self.curves.add(f"Validate_Loss_{name}", own, epoch)
 
     def say(self, line: str, aloud: bool = True) -> None:
         """Add a line to ``log.log``, and show it without breaking the progress bar."""

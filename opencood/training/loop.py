@@ -9,6 +9,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 
 from opencood.errors import ConfigError
 from opencood.training import checkpoints, order
+from opencood.training.backends import Backends, Targets
 from opencood.training.distributed import World
 from opencood.training.feed import Feed
 from opencood.training.journal import Journal
@@ -52,9 +54,10 @@ class Trainer:
         world: the processes of this run; a single one by default.
         diagnose: names the module where a non-finite value first appears.
         teacher: see ``Stepper``.
+        targets: the backends of the detector, where it has several: validation goes through all of them.
 
     Raises:
-        ConfigError: the training set is smaller than one batch.
+        ConfigError: the training set is smaller than one batch, or there are no backends to balance.
     """
 
     def __init__(
@@ -71,10 +74,12 @@ class Trainer:
         world: World | None = None,
         diagnose: Diagnose | None = None,
         teacher: nn.Module | None = None,
+        targets: Targets | None = None,
     ):
         self.model, self.loss, self.settings, self.run_dir = model, loss, settings, Path(run_dir)
         self.optimizer, self.schedule = optimizer, schedule
         self.world = world or World()
+        self.backends = Backends(targets, settings.data_balance)
         self.feed = Feed(train_dataset, val_dataset, settings, self.world)
         criterion = Criterion(loss, bool(getattr(train_dataset, "supervise_single", False)), settings.single_weight)
         self.stepper = Stepper(
@@ -142,35 +147,43 @@ class Trainer:
 
     # --- validation ---------------------------------------------------------------------------------------------------
 
-    def validate(self, epoch: int) -> float | None:
-        """Mean of the main loss over the validation batches of all ranks, in eval mode; None without any."""
-        total, count = 0.0, 0
+    def validate(self, epoch: int) -> dict[str, float]:
+        """Mean of the main loss over the validation batches of all ranks, in eval mode, by backend; empty without any.
+
+        A detector that has one way only has one nameless loss.
+        """
+        totals: dict[tuple[str, str], float] = {}
         self.model.eval()
         with torch.no_grad():
             for batch in self.feed.validation(epoch):
                 if batch is None:
                     continue
                 ego = self.feed.on_device(batch, epoch)
-                loss, _ = self.loss(self.stepper.predict(ego), ego["label_dict"])
-                total, count = total + float(loss), count + 1
-        summed = self.world.sum_by_key({"total": total, "count": count})
-        return summed["total"] / summed["count"] if summed["count"] else None
+                for name in self.backends.in_turn():
+                    loss, _ = self.loss(self.stepper.predict(ego), ego["label_dict"])
+                    totals[name, "sum"] = totals.get((name, "sum"), 0.0) + float(loss)
+                    totals[name, "count"] = totals.get((name, "count"), 0.0) + 1
+        summed = self.world.sum_by_key(totals)
+        return {name: total / summed[name, "count"] for (name, kind), total in summed.items() if kind == "sum"}
 
     def _validate_and_keep_best(self, epoch: int) -> None:
-        loss = self.validate(epoch)
-        if loss is None:
+        losses = self.validate(epoch)
+        if not losses:
             return
+        loss = fmean(losses.values())
         best = self.progress.best_loss is None or loss < self.progress.best_loss
         if best:
             self._advance(best_loss=loss)
             if self.world.is_main:
                 checkpoints.save_best(self.model, self.run_dir, epoch)
-        self.journal.validated(epoch, loss, best)
+        weights = self.backends.rebalance(losses)
+        self.journal.validated(epoch, loss, best, losses if len(losses) > 1 else {}, weights)
 
     def _measure_start(self) -> None:
         """A folder with only .pth files: its best loss is not written anywhere, and must not be forgotten."""
-        loss = self.validate(self.progress.epoch - 1)
-        if loss is not None:
+        losses = self.validate(self.progress.epoch - 1)
+        if losses:
+            loss = fmean(losses.values())
             self._advance(best_loss=loss)
             self.journal.say(f"The loaded weights have the validation loss {loss:f}")
 
@@ -198,6 +211,7 @@ class Trainer:
         checkpoints.load_optimizer(self.optimizer, state["optimizer"], path)
         self.stepper.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
+        self.backends.load(state.get("backends", {}))
         if state["order"] != self.feed.key() and self.progress.step:
             log.warning("%s: the order of the data changed since; epoch %d begins anew.", path, self.progress.epoch + 1)
             self._advance(step=0)
@@ -218,6 +232,7 @@ class Trainer:
                 "scaler": self.stepper.scaler.state_dict(),
                 "progress": asdict(self.progress),
                 "order": self.feed.key(),
+                "backends": self.backends.state(),
             }
             checkpoints.save_last(self.run_dir, state)
         self._saved_at = time.monotonic()

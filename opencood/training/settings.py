@@ -17,6 +17,7 @@ CAPS = {"OPENCOOD_MAX_EPOCHS": ("epochs",), "OPENCOOD_MAX_BATCHES": ("max_train_
 READ_HERE = {
     "batch_size", "epoches", "eval_freq", "save_freq", "single_weight", "grad_clip", "num_workers", "max_train_batches",
     "max_val_batches", "last_every_minutes", "last_every_steps", "print_every", "compile",
+    "data_balance",
 }  # fmt: skip
 
 
@@ -36,6 +37,7 @@ class Settings:
         last_every_minutes, last_every_steps: how often ``last.ckpt`` is written inside an epoch.
         print_every: write every n-th iteration to stdout; None: every one, unless stdout is a terminal (it has a
             progress bar).
+        data_balance: backends with a large validation loss are drawn more often, see ``Backends``.
         published_resume: a resume from a plain ``.pth`` shifts the schedule by one epoch, as published.
         schedule_before_epoch: the schedule is stepped before an epoch (CooPre).
         shuffle_validation: validation is shuffled and drops the last incomplete batch, as published.
@@ -51,6 +53,7 @@ class Settings:
     grad_clip: float | None = None
     precision: torch.dtype | None = None
     compile: bool = False
+    data_balance: bool = False
     max_train_batches: int | None = None
     max_val_batches: int | None = None
     last_every_minutes: float | None = 10.0
@@ -85,6 +88,7 @@ def settings_from(hypes: Mapping[str, Any], **overrides: Any) -> Settings:
         "last_every_steps": _whole(section, "last_every_steps"),
         "print_every": _whole(section, "print_every"),
         "compile": _switch(section, "compile"),
+        "data_balance": _switch(section, "data_balance"),
         "published_resume": bool(quirk(hypes, "resume_lr_offset")),
         "schedule_before_epoch": bool(quirk(hypes, "scheduler_before_epoch")),
         "shuffle_validation": bool(quirk(hypes, "validation_shuffled_drop_last")),

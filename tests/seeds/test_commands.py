@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from opencood.config.save import save_config
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.build import build_model
 from opencood.experiments.simulate import SimulationOptions, simulate
+from tests.runs.codealign_hypes import late, on_opv2v, run_folder
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).resolve().parent
@@ -69,7 +71,7 @@ def block(title: str, text: str) -> Block:
     return Block(title, tuple(lines), tuple(left))
 
 
-BLOCKS = transcript("heal.txt")
+BLOCKS = transcript("heal.txt") + transcript("codealign.txt")
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,8 @@ def clone(tmp_path: Path, data: Path, request: pytest.FixtureRequest) -> Path:
         if place in told.replace("${CHECKPOINT_FOLDER}", "checkpoint"):
             first_training = f"train.py -y None --model_dir {place}/" in told  # nothing but a configuration
             make(tmp_path, place, hypes, weights=not first_training)
+    if "path_to_late_checkpoint" in told or "heter_task_average" in told or "data_balance" in told:
+        make_codealign(tmp_path)
     named = tmp_path / "opencood/logs/HEAL_m1_based/final_infer"
     if named.is_dir():
         (named / "config.yaml").rename(named / "m1m3.yaml")
@@ -124,6 +128,18 @@ def make(clone: Path, name: str, hypes: str, weights: bool = True) -> Path:
         torch.manual_seed(0)
         torch.save(build_model(content).state_dict(), folder / "net_epoch1.pth")
     return folder
+
+
+def make_codealign(clone: Path) -> None:
+    """Run folders with codes, with boxes, and of a translation that has one more epoch to go."""
+    data, logs, scratch = Path("dataset/sim"), clone / "opencood" / "logs", clone / "hypes_parts"
+    scratch.mkdir()
+    shutil.rmtree(logs / "path_to_checkpoint", ignore_errors=True)
+    translated = on_opv2v(scratch / "c2c.yaml", "stage2/m2_to_m1", data, train_params={"epoches": 7})
+    run_folder(logs / "path_to_checkpoint", translated)
+    run_folder(logs / "translation", translated)
+    run_folder(logs / "path_to_late_checkpoint", late(scratch / "late.yaml", data))
+    shutil.rmtree(scratch)
 
 
 def small(file: Path, hypes: str) -> Hypes:

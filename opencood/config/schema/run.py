@@ -111,6 +111,7 @@ TRAIN_PARAMS = (
     Key("single_weight", NUMBER, 1, "weight of the per-agent supervision loss"),
     Key("max_train_batches", POSITIVE_INT, None, "shorten training epochs (CodeAlign)"),
     Key("max_val_batches", POSITIVE_INT, None, "shorten validation (CodeAlign)"),
+    Key("data_balance", BOOL, False, "stage 2: draw backends with a large validation loss more often (CodeAlign)"),
     Key("skip_post_train_eval", BOOL, False, "do not test after training (CodeAlign)"),
     Key("grad_clip", NOT_NEGATIVE, None, "largest norm of the gradient; absent: no clipping"),
     Key("num_workers", INT, 4, "loader processes"),

@@ -111,10 +111,15 @@ class DairV2XReader:
         return tuple(Role(side, roster.modality(_SCENARIO, sides, place, draws)) for place, side in enumerate(sides))
 
     def _fixed_roles(self, modal: bool) -> tuple[Role, ...]:
-        """Testing: the roadside unit leads where its modality may be ego and that of the vehicle may not."""
+        """Testing: the roadside unit leads where its modality may be ego and that of the vehicle may not.
+
+        A pair of modalities begins with the vehicle.
+        """
         roster = self.settings.roster
         if roster is None or not modal:
             return Role(_VEHICLE, None), Role(_INFRASTRUCTURE, None)
+        if roster.pair:
+            return tuple(Role(side, modality) for side, modality in zip(_ASSIGNED, roster.pair, strict=True))
         roles = tuple(Role(side, roster.mapped(name)) for side, name in _ASSIGNED.items())
         vehicle_may, infrastructure_may = (role.modality in roster.ego_modalities for role in roles)
         return roles[::-1] if infrastructure_may and not vehicle_may else roles

@@ -103,6 +103,8 @@ class V2XSimReader:
     def _modality(self, number: int) -> str | None:
         """Published: every agent is m1. Ours: the names of ``heter.mapping_dict`` in turn, mapped, as tables do it."""
         roster = self.settings.roster
+        if roster is not None and roster.pair:
+            return roster.pair[number > 1]
         if roster is None or self.settings.published or not roster.mapping:
             return _MODALITY if roster is not None else None
         names = sorted(roster.mapping)

@@ -51,10 +51,12 @@ class Writer(Protocol):
     Attributes:
         cast: who may take part.
         owns: names in the data set's folder that belong to the format.
+        splits: what of the folder a configuration names to open train, validate and test.
     """
 
     cast: ClassVar[Cast]
     owns: ClassVar[tuple[str, ...]]
+    splits: ClassVar[Mapping[str, str]]
 
     def write(self, plan: ScenarioPlan, frames: Iterable[Frame], protocol: Mapping[str, Any]) -> WrittenScenario:
         """Write one scenario; its files appear only when all of them are complete.

@@ -28,7 +28,7 @@ from opencood.simulation.writers.pictures import jpeg_bytes
 from opencood.simulation.writers.right_handed import mirrored
 from opencood.simulation.writers.storage import shared_folder, write_json
 
-_SPLIT_NAMES = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
+_SPLIT_FILES = dict(zip(SPLITS, ("train.json", "val.json", "test.json"), strict=True))
 _VEHICLE, _INFRASTRUCTURE = "vehicle-side", "infrastructure-side"
 _COOPERATIVE = "cooperative"
 _SIDES = (_VEHICLE, _INFRASTRUCTURE)
@@ -45,7 +45,8 @@ class DairV2XWriter:
     """
 
     cast: ClassVar[Cast] = Cast(cars=(1, 1), roadside=(1, 1))
-    owns: ClassVar[tuple[str, ...]] = (_COOPERATIVE, *_SIDES, *(f"{name}.json" for name in _SPLIT_NAMES.values()))
+    owns: ClassVar[tuple[str, ...]] = (_COOPERATIVE, *_SIDES, *_SPLIT_FILES.values())
+    splits: ClassVar[Mapping[str, str]] = _SPLIT_FILES
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -80,10 +81,10 @@ class DairV2XWriter:
         write_json(
             self.root / _COOPERATIVE / "data_info.json", [entry for scenario in written for entry in scenario.listing]
         )
-        for split, name in _SPLIT_NAMES.items():
+        for split, name in _SPLIT_FILES.items():
             entries = [entry for scenario in written if scenario.split == split for entry in scenario.listing]
             if entries:
-                write_json(self.root / f"{name}.json", [Path(entry["vehicle_image_path"]).stem for entry in entries])
+                write_json(self.root / name, [Path(entry["vehicle_image_path"]).stem for entry in entries])
 
 
 def _files(frame: Frame, names: Mapping[str, str], error: Mapping[str, float]) -> Iterator[tuple[Path, bytes]]:

@@ -53,6 +53,7 @@ class TreeWriter:
 
     cast: ClassVar[Cast] = Cast()
     owns: ClassVar[tuple[str, ...]] = SPLITS
+    splits: ClassVar[Mapping[str, str]] = {split: split for split in SPLITS}
     format: ClassVar[TreeFormat]
     assignments: ClassVar[str | None] = None  # first word of the names of its assignment files
 

@@ -20,8 +20,7 @@ from opencood.simulation.writers.right_handed import mirrored
 from opencood.simulation.writers.storage import whole_folder, write_whole
 
 _SWEEPS = "sweeps"
-_SPLIT_NAMES = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
-_INFOS = "v2xsim_infos_{}.pkl"
+_SPLIT_FILES = {split: f"v2xsim_infos_{name}.pkl" for split, name in zip(SPLITS, ("train", "val", "test"), strict=True)}
 _COLUMNS = 5  # the fifth, the number of the ring, is zero
 _PICKLE_PROTOCOL = 4
 _SECONDS_PER_TICK = 0.1
@@ -32,7 +31,8 @@ class V2XSimWriter:
     """V2X-Sim 2.0: ``v2xsim_infos_<split>.pkl``, with paths relative to its folder, and ``sweeps/``; no cameras."""
 
     cast: ClassVar[Cast] = Cast()
-    owns: ClassVar[tuple[str, ...]] = (_SWEEPS, *map(_INFOS.format, _SPLIT_NAMES.values()))
+    owns: ClassVar[tuple[str, ...]] = (_SWEEPS, *_SPLIT_FILES.values())
+    splits: ClassVar[Mapping[str, str]] = _SPLIT_FILES
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -75,11 +75,11 @@ class V2XSimWriter:
             StorageError: the disk is full or not writable.
         """
         written = list(scenarios)
-        for split, name in _SPLIT_NAMES.items():
+        for split, name in _SPLIT_FILES.items():
             listings = [listing for scenario in written if scenario.split == split for listing in scenario.listing]
             infos = [info for listing in listings for info in pickle.loads(listing)]
             if infos:
-                write_whole(self.root / _INFOS.format(name), pickle.dumps(infos, _PICKLE_PROTOCOL))
+                write_whole(self.root / name, pickle.dumps(infos, _PICKLE_PROTOCOL))
 
 
 def _labels(view: AgentView, objects: Objects) -> dict[str, np.ndarray]:

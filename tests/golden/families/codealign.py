@@ -1,4 +1,4 @@
-"""Golden family ``codealign``: who gets which modality (spec codealign.md, section 6)."""
+"""Golden family ``codealign``: who gets which modality, and which pairs are tested (spec codealign.md 6, 7)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from opencood.data.draws import Draws
 from opencood.data.modality import Roster
 from opencood.data.readers.opv2v import channel_file, channel_file_plus
+from opencood.experiments.task_average import average_of, modality_pairs
 from tests.golden.case import Case
 from tests.golden.families import codealign_losses, codealign_models, codealign_parts, codealign_stages
 
@@ -43,6 +44,18 @@ def _modality_assignment(case: Case) -> Outputs:
     }
     for part in wanted:
         case.check(f"expected.json: {part}", got[part], wanted[part])
+    return {}
+
+
+def _task_average_pairs(case: Case) -> Outputs:
+    wanted = json.loads(case.file("expected.json").read_text())
+    for number, one in enumerate(wanted["cases"]):
+        found = modality_pairs(one["heter_group"], one["ego"], one["backend"] or ())
+        # the order inside one group may differ, says the case
+        got = sorted(map(list, found))
+        case.check(f"expected.json: case {number}", got, sorted(one["pairs (ego, collaborators)"]))
+    average = wanted["average"]
+    case.check("expected.json: average", average_of(average["per_pair_ap"]), average["eval_average.json"])
     return {}
 
 
@@ -100,6 +113,7 @@ def _files(wanted: Mapping[str, str], file_of: Callable[[Path, int | None], Path
 # What tells a kind of case -> what runs it. The first that fits.
 KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (lambda case: case.name == "modality_assignment", _modality_assignment),
+    (lambda case: case.name == "task_average_pairs", _task_average_pairs),
     (codealign_parts.fits, codealign_parts.run),
     (codealign_models.fits, codealign_models.run),
     (codealign_losses.fits, codealign_losses.run),

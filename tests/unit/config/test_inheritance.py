@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opencood.config.flavor import SHIPPED
 from opencood.config.inheritance import merge, read_expanded
 from opencood.config.reader import Document
 from opencood.config.source import Place, Source
@@ -138,3 +139,15 @@ def test_aliases_of_the_base_stay_one_object(tmp_path: Path) -> None:
     write(tmp_path, base="a: {p: &p {x: 1}}\nb: {q: *p}\n", child="_base_: base.yaml\na: {r: 1}\n")
     data = expand(tmp_path / "child.yaml")
     assert data["a"]["p"] is data["b"]["q"]
+
+
+def test_a_copy_of_a_shipped_file_still_finds_its_bases(tmp_path: Path) -> None:
+    """Published command lines copy a file of the clone into a run folder, as its config.yaml."""
+    name = "opv2v/Heter_group/codebook/pyramid.yaml"
+    copy = tmp_path / "run" / "config.yaml"
+    copy.parent.mkdir()
+    copy.write_bytes((SHIPPED / name).read_bytes())
+    assert read_expanded(copy)[0].data == read_expanded(SHIPPED / name)[0].data
+    write(tmp_path, lost="_base_: ../_parts/nothing.yaml")
+    with pytest.raises(ConfigError, match=r"_parts/nothing\.yaml"):
+        read_expanded(tmp_path / "lost.yaml")

@@ -77,3 +77,19 @@ def test_message_bits_do_not_need_content():
     real = Message({"a": torch.ones(2, 3), "b": torch.ones(5, dtype=torch.int8)}, kind="x")
     blank = Message({name: tensor.to("meta") for name, tensor in real.tensors.items()}, kind="x")
     assert message_bits(blank) == 8 * len(encode(real))
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable", "kibibytes"),
+    [
+        ("opv2v/Heter_group/codebook/codebook_pyramid_fixenc_aligner_add_loss", 5_848_408, 32),
+        ("dairv2x/Heter/codebook_pyramid_lidar", 314_113, 16),
+        ("dairv2x/Heter/codebook_pyramid_c2c_infer", 116_960, 16),
+    ],
+)
+def test_code_spaces_have_their_published_sizes(name, trainable, kibibytes):
+    hypes = load_file(SHIPPED / f"{name}.yaml")
+    report = describe(hypes.replaced({**hypes, "missing_checkpoints": "scratch"}), voxels=900)
+    assert report.total(lambda part: part.trainable) == trainable
+    lidar = next(bits for kind, bits in report.messages.items() if kind == "of m1")
+    assert 0 < lidar / 8 - 1024 * kibibytes < 100

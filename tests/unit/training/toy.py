@@ -108,7 +108,7 @@ def toy_model(**options):
 def toy_trainer(folder, dataset=None, validation=None, model=None, loss=None, **settings):
     settings = {"epochs": 3, "batch_size": 2, "print_every": 0, **settings}
     model = model if model is not None else toy_model(dropout=0.3)
-    extra = {key: settings.pop(key) for key in ("world", "diagnose") if key in settings}
+    extra = {key: settings.pop(key) for key in ("world", "diagnose", "targets") if key in settings}
     Path(folder).mkdir(parents=True, exist_ok=True)
     return Trainer(
         model,

@@ -1,0 +1,13 @@
+#!/usr/bin/env python
+"""The older name of inference_heter_task_average.py."""
+
+from __future__ import annotations
+
+if not __package__:
+    import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
+
+from opencood.tools._cli import run
+from opencood.tools.inference_heter_task_average import main
+
+if __name__ == "__main__":
+    run(main)
