@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opencood.geometry.chamfer import chamfer
+from opencood.losses.build import build_loss
 from opencood.models.build import build_model
 from tests.golden.case import Case
 
@@ -51,3 +53,28 @@ def detector_batch(case: Case) -> Outputs:
         voxels["voxel_features"] = torch.nn.functional.pad(trimmed, (0, 0, 0, missing))
     others = {name: case.tensor(name) for name in case.inputs if not name.startswith(VOXELS)}
     return {"processed_lidar": voxels, **others}
+
+
+def run_chamfer(case: Case) -> Outputs:
+    """Both directions of the distance, and the gradient of their sum."""
+    args = dict(case.meta["args"])
+    source = case.tensor("src").requires_grad_()
+    found = chamfer(source, case.tensor("dst"), case.tensor("mask") > 0, args.pop("criterion_mode"), **args)
+    (found.source + found.target).backward()
+    return {
+        "loss_src": found.source,
+        "loss_dst": found.target,
+        "nearest_dst_of_src": found.nearest_target,
+        "grad_src": source.grad,
+        "grad_norm": source.grad.norm(),
+    }
+
+
+def run_loss(case: Case) -> Outputs:
+    """The loss of given maps."""
+    maps = case.tensors("")
+    leaves = {name: maps[name].requires_grad_() for name in ("pred_coor", "pred_num")}
+    total, terms = build_loss({"loss": case.meta["loss"], **DIALECT})(maps, {})
+    total.backward()
+    gradients = {f"grad_{name}": leaf.grad for name, leaf in leaves.items()}
+    return {"total": total, "chamfer": terms["Chamfer_loss"], "num": terms["PcNum_loss"], **gradients}
