@@ -13,16 +13,20 @@ from torch import nn
 
 from opencood.config.loader import CONFIG_NAME, Hypes, load_yaml
 from opencood.config.perturb import with_perturbations
+from opencood.config.pretrain import is_pretraining
 from opencood.config.save import save_config
 from opencood.config.splits import split_paths
+from opencood.config.tree import lookup
 from opencood.data.build import seed_of
+from opencood.data.fraction import ChosenFrames
 from opencood.errors import ConfigError, OpencoodError, StorageError
-from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.build import build_dataset, build_loss, build_model, build_training_set
 from opencood.experiments.distillation import build_teacher, require_teacher
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.protocol import code_version
 from opencood.experiments.run_places import choose_run_folder
 from opencood.experiments.sanity import check_start
+from opencood.experiments.transfer import has_begun, require_start, start_from, with_start
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 from opencood.models.compiling import compile_dense
 from opencood.models.diagnostics import first_nonfinite_module
@@ -37,6 +41,7 @@ from opencood.training.settings import PRECISIONS, Settings, settings_from
 log = logging.getLogger(__name__)
 
 VERSION_FILE = "code_version.txt"
+CHOSEN_FILE = "label_fraction.txt"  # the frames that train_params.label_fraction chose
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ class TrainingOptions:
         evaluate: run inference on the test split after training, as the published tools do.
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         distil: a configuration without a teacher is refused.
+        init_from: checkpoint file or run folder that replaces ``init_from.path``.
+        label_fraction: replaces ``train_params.label_fraction``.
+        transfer: a configuration without ``init_from`` is refused.
         sanity_frames: how many training frames are checked at the start; 0 for none.
     """
 
@@ -68,6 +76,9 @@ class TrainingOptions:
     evaluate: bool = False
     perturb: dict[str, Any] | None = None
     distil: bool = False
+    init_from: str | None = None
+    label_fraction: float | None = None
+    transfer: bool = False
     sanity_frames: int = 4
 
 
@@ -87,6 +98,9 @@ def run_training(
     """
     options = options or TrainingOptions()
     hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
+    hypes = with_start(hypes, options.init_from, options.label_fraction)
+    if options.transfer:
+        require_start(hypes)
     if options.distil:
         require_teacher(hypes)
     method = choose_method(options.fusion_method, hypes) if options.evaluate else None
@@ -134,8 +148,11 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
     """Build everything a training needs; weights and the order of the data follow from the seed."""
     seed_draws(settings.seed)
     # first, so that a missing checkpoint of an earlier stage is told before any data is read
-    model: nn.Module = build_model(hypes).to(world.device)
-    train_set = build_dataset(hypes, train=True)
+    model: nn.Module = build_model(hypes)
+    if not has_begun(run_dir):
+        start_from(model, hypes)
+    model = model.to(world.device)
+    train_set = build_training_set(hypes)
     val_set = build_dataset(hypes.replaced({**hypes, "val": True}), train=False)
     if settings.compile:
         log.info("compiled: %s", ", ".join(compile_dense(model)) or "nothing, this model has no part for it")
@@ -186,6 +203,8 @@ def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) 
                 run_dir / CONFIG_NAME,
             )
         write_atomically(run_dir / VERSION_FILE, f"{code_version()}\n".encode())
+        if isinstance(chosen := trainer.feed.train_dataset, ChosenFrames):
+            write_atomically(run_dir / CHOSEN_FILE, "\n".join([*chosen.lines(), ""]).encode())
         log.info("training in %s on %s (%d process(es))", run_dir, world.device, world.size)
         for warning in check_start(hypes, trainer.feed.train_dataset, options.sanity_frames):
             log.warning("%s", warning)
@@ -219,6 +238,9 @@ def _agree(world: World, choose: Any) -> Path:
 
 def _evaluate(hypes: Hypes, run_dir: Path, method: str, options: TrainingOptions) -> None:
     if (hypes.get("train_params") or {}).get("skip_post_train_eval"):
+        return
+    if is_pretraining(hypes):
+        log.info("no test after pretraining: %s detects nothing.", lookup(hypes, "model.core_method"))
         return
     test_dir = hypes.get("test_dir")
     if not test_dir or not all(Path(path).exists() for path in split_paths(test_dir)):

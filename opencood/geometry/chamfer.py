@@ -104,8 +104,8 @@ def nearest(
     """
     blocks = range(0, max(len(source), 1), cells_per_block)
     found = [
-        _nearest_of_block(*(values[start : start + cells_per_block] for values in (source, target, valid)), per_axis)
-        for start in blocks
+        _nearest_of_block(source[start:end], target[start:end], valid[start:end], per_axis)
+        for start, end in ((start, start + cells_per_block) for start in blocks)
     ]
     of_source, of_target = zip(*found, strict=True)
     return torch.cat(of_source), torch.cat(of_target)

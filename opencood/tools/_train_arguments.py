@@ -20,6 +20,12 @@ def parser(description: str | None) -> Parser:
     )
     made.add_argument("--dist_url", default="env://", help="where distributed processes meet")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
+    made.add_argument(
+        "--pretrained_model_dir", default="", help="run folder or checkpoint to start from; replaces init_from.path"
+    )
+    made.add_argument(
+        "--subset", type=float, default=-1, help="share of the training frames to use, -1: all; see label_fraction"
+    )
     made.add_argument("--seed", type=at_least(0), help="replaces the configuration's seed")
     made.add_argument("--workers", type=at_least(0), help="loader processes of each kind, 0: none")
     made.add_argument("--no_eval", action="store_true", help="no test after training")
@@ -33,8 +39,13 @@ def parser(description: str | None) -> Parser:
     return made
 
 
-def train(description: str | None, argv: Sequence[str] | None, distil: bool = False) -> int:
-    """Parse and train; returns the exit code. ``distil`` refuses a configuration without a teacher."""
+def train(description: str | None, argv: Sequence[str] | None, distil: bool = False, transfer: bool = False) -> int:
+    """Parse and train; returns the exit code.
+
+    Args:
+        distil: a configuration without a teacher is refused.
+        transfer: one that does not say what it starts from is.
+    """
     made = parser(description)
     given = made.parse_args(argv)
     perturb = take_perturbations(made, vars(given))
@@ -50,6 +61,9 @@ def train(description: str | None, argv: Sequence[str] | None, distil: bool = Fa
         evaluate=not given.no_eval,
         perturb=perturb,
         distil=distil,
+        init_from=given.pretrained_model_dir or None,
+        label_fraction=None if given.subset == -1 else given.subset,
+        transfer=transfer,
     )
     if given.overfit is not None:
         from opencood.experiments.overfit import run_overfit

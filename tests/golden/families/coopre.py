@@ -260,6 +260,7 @@ KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (_has("lr_scheduler"), _rates),
     (_has("ranges"), _by_range),
     (_has("model", "lidar_range"), coopre_models.run_detector),
+    (_has("model", "mode"), coopre_models.run_pretraining),
     (_has("args"), coopre_models.run_chamfer),
     (lambda case: "loss" in case.meta and "model" not in case.meta, coopre_models.run_loss),
     (lambda case: set(case.inputs) == {"pose"}, _localised),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from opencood.data.samples.sensors import build_preprocessor
 from opencood.geometry.chamfer import chamfer
 from opencood.losses.build import build_loss
 from opencood.models.build import build_model
@@ -78,3 +80,78 @@ def run_loss(case: Case) -> Outputs:
     total.backward()
     gradients = {f"grad_{name}": leaf.grad for name, leaf in leaves.items()}
     return {"total": total, "chamfer": terms["Chamfer_loss"], "num": terms["PcNum_loss"], **gradients}
+
+
+def run_pretraining(case: Case) -> Outputs:
+    """Masking, targets, prediction, loss and gradients of one batch whose mask is told."""
+    meta = case.meta
+    hypes = {key: meta[key] for key in ("model", "preprocess", "loss")} | DIALECT
+    model = case.fill(build_model(hypes)).train("train" in meta["mode"].split())
+    voxels = {name: case.tensor(name) for name in case.inputs if "voxel_" in name}
+    _check_voxels(case, meta["preprocess"], voxels)
+    model.masking.draw = lambda count: case.tensor("noise")
+    received: list[tuple[Tensor, ...]] = []
+    model.backbone_3d.register_forward_pre_hook(lambda module, args: received.append(args))
+    outputs = model({"processed_lidar": voxels})
+    total, terms = build_loss(hypes)(outputs, {})
+    total.backward()
+    features, coords, _ = received[0]
+    chosen = _choice(model.masking, voxels, case.tensor("noise"))
+    hidden_last = model.masking(voxels)[:, 0].to(torch.uint8).argsort(stable=True)
+    return {
+        **chosen,
+        "encoder_input_coords": coords[hidden_last].long(),
+        "encoder_input_features": features[hidden_last],
+        "gt_mask": outputs["gt_mask"],
+        "gt_num": outputs["gt_num"],
+        "pred_num": outputs["pred_num"],
+        "pred_coor_stats": statistics(outputs["pred_coor"]),
+        **_at_masked_cells(outputs),
+        "loss": {"total": total, "chamfer": terms["Chamfer_loss"], "num": terms["PcNum_loss"], **_directions(outputs)},
+        "grad_norm": {
+            name.removeprefix("backbone_3d."): parameter.grad.norm()
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        },
+    }
+
+
+def _choice(masking: Any, voxels: Mapping[str, Tensor], noise: Tensor) -> Outputs:
+    """All cells in order, and which are kept."""
+    places, per_sample = masking.places(voxels["voxel_coords"].long())
+    numbers = places.unique()
+    rest = numbers % per_sample
+    columns = masking.cells[1]
+    cells = torch.stack([numbers // per_sample, rest // columns, rest % columns], dim=1)
+    return {"cells": cells, "cell_kept": masking.kept(cells[:, 0])}
+
+
+def _at_masked_cells(outputs: Mapping[str, Tensor]) -> Outputs:
+    """Predictions and targets of the masked cells, in order of (frame, y, x)."""
+    index, y, x = (outputs["gt_mask"] > 0).nonzero().unbind(1)
+    predicted = outputs["pred_coor"][index, :, y, x]
+    valid = outputs["target_valid"]
+    assert torch.equal(outputs["target_cells"], torch.stack([index, y, x], dim=1))
+    return {
+        "pred_coor_masked": predicted,
+        "pred_coor_masked_first64": predicted[:64],
+        "target_count": valid.sum(dim=1),
+        "target_points": outputs["target_points"][valid],
+    }
+
+
+def _directions(outputs: Mapping[str, Tensor]) -> Outputs:
+    predicted = _at_masked_cells(outputs)["pred_coor_masked"].unflatten(1, (3, -1)).transpose(1, 2)
+    found = chamfer(predicted, outputs["target_points"], outputs["target_valid"])
+    return {"src_to_dst": found.source, "dst_to_src": found.target}
+
+
+def _check_voxels(case: Case, section: Mapping[str, Any], voxels: Mapping[str, Tensor]) -> None:
+    """The voxels are what the preprocessor makes of the points."""
+    settings = SimpleNamespace(train=True)
+    preprocessor = build_preprocessor(section, "preprocess", settings)
+    frames = [case.inputs[f"points/{k}"] for k in range(1 + int(voxels["voxel_coords"][:, 0].max()))]
+    assert all(len(case.inputs[f"agent/{k}"]) == len(points) for k, points in enumerate(frames))
+    made = preprocessor.collate([preprocessor.preprocess(points) for points in frames])
+    for name, value in voxels.items():
+        assert torch.equal(made[name].to(value), value), name
