@@ -49,6 +49,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "opencood.models.assemblies_hmvit",
         "opencood.models.assemblies_rcnn",
         "opencood.models.assemblies_gencomm",
+        "opencood.models.assemblies_pretraining",
     ),
     "loss": ("opencood.losses",),
     "scheduler": ("opencood.training.schedules",),

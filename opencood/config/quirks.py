@@ -182,6 +182,18 @@ QUIRKS: dict[str, Quirk] = {
         "V2VNet of the OpenCOOD family turns the masks of what a neighbour covers about the centre, as its map.",
         "homogeneous.md 3.4",
     ),
+    "pretraining_fine_targets": Quirk(
+        True,
+        False,
+        "CooPre's target points are divided by backbone_3d.voxel_size, whatever it says; False: by the cell.",
+        "coopre.md Q1",
+    ),
+    "pretraining_idle_backbone": Quirk(
+        True, False, "CooPre's pretraining holds a 2D backbone that is never run, for its checkpoint.", "coopre.md 3"
+    ),
+    "pretraining_copies_idle_backbone": Quirk(
+        True, False, "A training takes over the 2D backbone that pretraining never ran.", "coopre.md 7"
+    ),
     # losses
     "loss_marked_negatives": Quirk(
         PerFlavor(False, {"v2v4real": True}),

@@ -16,7 +16,10 @@ from typing import Any
 import torch
 
 from opencood.config.loader import Hypes
+from opencood.config.pretrain import is_pretraining
+from opencood.config.tree import given, section
 from opencood.data import build as data_build
+from opencood.data.fraction import SEED, ChosenFrames, chosen_frames
 from opencood.errors import ConfigError
 from opencood.losses import build as losses_build
 from opencood.models import build as models_build
@@ -26,6 +29,21 @@ def build_dataset(hypes: Hypes, train: bool, visualize: bool = False, **options:
     """Build the data set of one split; ``train`` False opens ``validate_dir`` (see ``opencood.data.build``)."""
     import_plugins(hypes)
     return data_build.build_dataset(hypes, train, visualize, **options)
+
+
+def build_training_set(hypes: Hypes) -> Any:
+    """Build the training set, or the share of it that ``train_params.label_fraction`` leaves.
+
+    Raises:
+        ConfigError: the share is none.
+    """
+    dataset = build_dataset(hypes, train=True)
+    params = section(hypes, "train_params")
+    fraction = given(params, "label_fraction")
+    if fraction is None or is_pretraining(hypes):  # pretraining needs no label, so it may see every frame
+        return dataset
+    seed, unit = params.get("label_seed", SEED), params.get("label_unit", "frame")
+    return ChosenFrames(dataset, chosen_frames(dataset, float(fraction), int(seed), str(unit)))
 
 
 def build_model(hypes: Hypes, train_flag: bool = True) -> torch.nn.Module:

@@ -8,8 +8,9 @@ from typing import Any
 
 from opencood.config.flavor import flavor_of
 from opencood.config.loader import Hypes
+from opencood.config.pretrain import is_pretraining
 from opencood.config.splits import split_paths
-from opencood.config.tree import section
+from opencood.config.tree import lookup, section
 from opencood.experiments.inference import InferenceOptions, run_inference
 from opencood.experiments.result_rows import lines_of
 from opencood.experiments.task_average import COLUMNS, run_task_average, write_average
@@ -28,6 +29,9 @@ def run_final_test(
         pairs: test a detector of CodeAlign on pairs of modalities.
     """
     if section(hypes, "train_params").get("skip_post_train_eval"):
+        return
+    if is_pretraining(hypes):
+        log.info("no test after pretraining: %s detects nothing.", lookup(hypes, "model.core_method"))
         return
     test_dir = hypes.get("test_dir")
     if not test_dir or not all(Path(path).exists() for path in split_paths(test_dir)):

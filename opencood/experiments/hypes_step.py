@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from opencood.communication import Channel
 from opencood.config.loader import Hypes
+from opencood.config.pretrain import is_pretraining
 from opencood.config.tree import lookup, section, with_value
 from opencood.data.build import format_of, seed_of
 from opencood.data.frame import EGO
@@ -31,7 +32,7 @@ from opencood.geometry.postprocessors.candidates import find_head
 from opencood.models.adapter_training import AdapterTraining
 from opencood.training.order import seed_draws
 from opencood.training.settings import settings_from
-from opencood.training.step import Criterion, Shares
+from opencood.training.step import Criterion, Shares, has_objects
 
 CANDIDATES = 100
 THRESHOLD = "postprocess.target_args.score_threshold"
@@ -108,8 +109,9 @@ def step(hypes: Hypes, scenes: Path) -> Stepped:
     model = build_from_scratch(small)
     small, trained = _trained(small, model)
     remarks += trained.remarks
-    if isinstance(model, AdapterTraining):
-        remarks.append("trains adapters, which detect nothing by themselves")
+    if isinstance(model, AdapterTraining) or is_pretraining(small):
+        what = "adapters" if isinstance(model, AdapterTraining) else "an encoder"
+        remarks.append(f"trains {what}, which detects nothing by itself")
         boxes = 0
     else:
         boxes = test_once(small, model)
@@ -228,7 +230,7 @@ def _sample(dataset: Any) -> Any:
         except DataError as error:
             problem = str(error)
             continue
-        if sample is not None and sample[EGO]["object_bbx_mask"].any():
+        if sample is not None and has_objects(sample[EGO]):
             return sample
         usable = usable or sample
     if usable is None:

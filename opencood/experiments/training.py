@@ -16,13 +16,15 @@ from opencood.config.perturb import perturbed
 from opencood.config.save import save_config
 from opencood.config.tree import section
 from opencood.data.build import seed_of
+from opencood.data.fraction import ChosenFrames
 from opencood.errors import ConfigError, OpencoodError, StorageError
-from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.build import build_dataset, build_loss, build_model, build_training_set
 from opencood.experiments.distillation import build_teacher, require_teacher
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.protocol import code_version
 from opencood.experiments.run_places import choose_run_folder
 from opencood.experiments.sanity import check_start
+from opencood.experiments.transfer import has_begun, require_start, start_from, with_start
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 from opencood.models.compiling import compile_dense
 from opencood.models.detector import Detector
@@ -39,6 +41,7 @@ from opencood.training.settings import PRECISIONS, Settings, settings_from
 log = logging.getLogger(__name__)
 
 VERSION_FILE = "code_version.txt"
+CHOSEN_FILE = "label_fraction.txt"  # the frames that train_params.label_fraction chose
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class TrainingOptions:
         distil: a configuration without a teacher is refused.
         balance: sets ``train_params.data_balance``.
         pairs: the test of a CodeAlign training is the pair average, as its distributed trainers have it.
+        init_from: checkpoint file or run folder that replaces ``init_from.path``.
+        label_fraction: replaces ``train_params.label_fraction``.
+        transfer: a configuration without ``init_from`` is refused.
         sanity_frames: how many training frames are checked at the start; 0 for none.
     """
 
@@ -74,6 +80,9 @@ class TrainingOptions:
     distil: bool = False
     balance: bool = False
     pairs: bool = False
+    init_from: str | None = None
+    label_fraction: float | None = None
+    transfer: bool = False
     sanity_frames: int = 4
 
 
@@ -95,6 +104,9 @@ def run_training(
     hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
     if options.balance:
         hypes = hypes.replaced({**hypes, "train_params": {**section(hypes, "train_params"), "data_balance": True}})
+    hypes = with_start(hypes, options.init_from, options.label_fraction)
+    if options.transfer:
+        require_start(hypes)
     if options.distil:
         require_teacher(hypes)
     method = choose_method(options.fusion_method, hypes) if options.evaluate else None
@@ -143,8 +155,11 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
     """Build everything a training needs; weights and the order of the data follow from the seed."""
     seed_draws(settings.seed)
     # first, so that a missing checkpoint of an earlier stage is told before any data is read
-    model: nn.Module = build_model(hypes).to(world.device)
-    train_set = build_dataset(hypes, train=True)
+    model: nn.Module = build_model(hypes)
+    if not has_begun(run_dir):
+        start_from(model, hypes)
+    model = model.to(world.device)
+    train_set = build_training_set(hypes)
     val_set = build_dataset(hypes.replaced({**hypes, "val": True}), train=False)
     if settings.compile:
         log.info("compiled: %s", ", ".join(compile_dense(model)) or "nothing, this model has no part for it")
@@ -202,6 +217,8 @@ def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) 
                 run_dir / CONFIG_NAME,
             )
         write_atomically(run_dir / VERSION_FILE, f"{code_version()}\n".encode())
+        if isinstance(chosen := trainer.feed.train_dataset, ChosenFrames):
+            write_atomically(run_dir / CHOSEN_FILE, "\n".join([*chosen.lines(), ""]).encode())
         log.info("training in %s on %s (%d process(es))", run_dir, world.device, world.size)
         for warning in check_start(hypes, trainer.feed.train_dataset, options.sanity_frames):
             log.warning("%s", warning)

@@ -5,15 +5,18 @@ Data of these models are projected to the ego before they are encoded, so most o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from torch import nn
 
 from opencood.config.flavor import flavor_of
 from opencood.config.tree import lookup
 from opencood.models import parts, parts_opencood, parts_variants, parts_voxels
 from opencood.models.assemblies import (
+    FUSION_ARGS,
     HEADS,
     PILLAR_ARGS,
     PILLAR_IGNORES,
@@ -23,6 +26,7 @@ from opencood.models.assemblies import (
 )
 from opencood.models.assembly import Assembly, FuseStage, Part, plain_link
 from opencood.models.builder import register_assembly
+from opencood.models.context import Context
 from opencood.models.freezing import Freeze, for_fixed_backbone
 from opencood.models.fusing import FuseLevels, FuseTelling
 from opencood.models.links.compressor import Codec
@@ -81,6 +85,11 @@ def on_pillars(name: str, summary: str, fusion: Any, args: Iterable[str] = ()) -
         ignores=PILLAR_IGNORES,
         freeze=for_fixed_backbone,
     )
+
+
+def with_fusion(row: Assembly, fusion: Callable[[Context], nn.Module]) -> tuple[Part, ...]:
+    """The parts of a row with another fusion net."""
+    return tuple(replace(part, make=fusion) if part.slot == "fuse" else part for part in row.parts)
 
 
 INTERMEDIATE = replace(
@@ -230,6 +239,41 @@ SECOND = replace(
     ),
     ignores=PILLAR_IGNORES | {"batch_size", "grid_size", "backbone_3d", "height_compression"},
 )
+SECOND_FCOOPER = replace(
+    SECOND,
+    name="second_fcooper",
+    summary="SECOND with the maximum over agents (F-Cooper).",
+    parts=(
+        Part("encode", "", parts_voxels.backbone_3d),
+        Part("encode", "backbone_2d", parts_voxels.backbone_2d),
+        NECK,
+        COMPRESSOR,
+        Part("fuse", "fusion_net", parts_opencood.maximum),
+        *OLD_HEADS,
+    ),
+    fuse=fuse_once,
+    link=plain_link,
+    probes={},
+    args=SECOND.args | {"shrink_header", "compression", "backbone_fix"},
+    freeze=for_fixed_backbone,
+)
+SECOND_V2XVIT = replace(
+    SECOND_FCOOPER,
+    name="second_v2xvit",
+    summary="SECOND with V2X-ViT.",
+    parts=with_fusion(SECOND_FCOOPER, parts_opencood.moving_v2xvit),
+    args=SECOND_FCOOPER.args | {"transformer"},
+    reads=MOTION,
+)
+SECOND_BASELINE = replace(
+    SECOND_FCOOPER,
+    name="second_baseline",
+    summary="SECOND with one fusion of one map.",
+    parts=with_fusion(SECOND_FCOOPER, parts.fusion),
+    args=SECOND_FCOOPER.args | FUSION_ARGS,
+    frame="own",
+    reads=POSES,
+)
 VOXEL_NET = replace(
     SECOND,
     name="voxel_net_intermediate",
@@ -288,6 +332,9 @@ for _row in (
     MASH,
     ROBUST,
     V2XVIT,
+    SECOND_FCOOPER,
+    SECOND_V2XVIT,
+    SECOND_BASELINE,
     on_pillars("point_pillar_fcooper", "PointPillars with the maximum over agents (F-Cooper).", parts_opencood.maximum),
     on_pillars("point_pillar_opv2v", "PointPillars with one attention (OPV2V).", parts_opencood.attention),
     on_pillars("point_pillar_intermediate_V2VAM", "PointPillars with V2VAM.", parts_opencood.v2vam),

@@ -20,6 +20,9 @@ from opencood.models.heads.anchor import box_head, class_head, direction_head
 from opencood.models.links.compressor import NaiveCompressor
 from opencood.registry import REGISTRY, Entry
 
+# Arguments of PointPillar's encoder, which lie flat in ``model.args`` of a homogeneous model.
+PILLAR_KEYS = ("voxel_size", "lidar_range", "pillar_vfe", "point_pillar_scatter")
+
 # --- encode --------------------------------------------------------------------------------------
 
 
@@ -33,8 +36,7 @@ def encoder(ctx: Context) -> nn.Module:
 
 def pillar_encoder(ctx: Context) -> nn.Module:
     """PointPillar from the arguments of a homogeneous model, which lie flat in ``model.args``."""
-    keys = ("voxel_size", "lidar_range", "pillar_vfe", "point_pillar_scatter")
-    return REGISTRY.build("encoder", "point_pillar", {key: ctx.need(key) for key in keys}, where=ctx.where())
+    return REGISTRY.build("encoder", "point_pillar", {key: ctx.need(key) for key in PILLAR_KEYS}, where=ctx.where())
 
 
 def base_backbone(ctx: Context) -> nn.Module | None:

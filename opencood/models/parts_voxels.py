@@ -33,10 +33,15 @@ def sparse_encoder(ctx: Context) -> nn.Module:
 
 def backbone_3d(ctx: Context) -> nn.Module:
     """SECOND's encoder under its older name, with 128 channels in each slice of height."""
+    return SparseEncoder(sparse_backbone(ctx)[1], "backbone_3d")
+
+
+def sparse_backbone(ctx: Context) -> tuple[int, SparseBackbone3d]:
+    """Numbers of a point, and SECOND's sparse backbone, with residual blocks where the family has them."""
     features = ctx.need("mean_vfe").get("feature_points", POINT_FEATURES)
     grid = sparse_grid(ctx.need("voxel_size"), ctx.lidar_range)
     residual = flavor_of(ctx.hypes) in RESIDUAL_FLAVORS
-    return SparseEncoder(SparseBackbone3d(grid, features, features, residual=residual), "backbone_3d")
+    return features, SparseBackbone3d(grid, features, features, residual=residual)
 
 
 def backbone_2d(ctx: Context) -> nn.Module:

@@ -17,9 +17,8 @@ _FAMILIES = (
         r"homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
         f"STAMP's protocol {_NOT_YET}",
     ),
-    (r"\w*coopre\w*|\w*bev_mae\w*", f"pretraining by masked reconstruction {_NOT_YET}"),
     (r"point_transformer", "nothing describes how this encoder is built"),
-    (r"second_(fcooper|v2xvit)|center_point_(intermediate\w*|where2comm)", f"this homogeneous model {_NOT_YET}"),
+    (r"center_point_(intermediate\w*|where2comm)", f"this homogeneous model {_NOT_YET}"),
 )
 
 

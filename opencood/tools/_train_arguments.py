@@ -20,6 +20,12 @@ def parser(description: str | None) -> Parser:
     )
     made.add_argument("--dist_url", default="env://", help="where distributed processes meet")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
+    made.add_argument(
+        "--pretrained_model_dir", default="", help="run folder or checkpoint to start from; replaces init_from.path"
+    )
+    made.add_argument(
+        "--subset", type=float, default=-1, help="share of the training frames to use, -1: all; see label_fraction"
+    )
     made.add_argument("--seed", type=at_least(0), help="replaces the configuration's seed")
     made.add_argument("--workers", type=at_least(0), help="loader processes of each kind, 0: none")
     made.add_argument("--no_eval", action="store_true", help="no test after training")
@@ -39,11 +45,15 @@ def train(
     distil: bool = False,
     balance: bool = False,
     pairs: bool = False,
+    transfer: bool = False,
 ) -> int:
     """Parse and train; returns the exit code.
 
-    ``distil`` refuses a configuration without a teacher, ``balance`` sets ``train_params.data_balance``,
-    ``pairs`` tests CodeAlign's detectors on pairs of modalities.
+    Args:
+        distil: a configuration without a teacher is refused.
+        balance: sets ``train_params.data_balance``.
+        pairs: CodeAlign's detectors are tested on pairs of modalities.
+        transfer: a configuration that does not say what it starts from is refused.
     """
     made = parser(description)
     given = made.parse_args(argv)
@@ -62,6 +72,9 @@ def train(
         distil=distil,
         balance=balance,
         pairs=pairs,
+        init_from=given.pretrained_model_dir or None,
+        label_fraction=None if given.subset == -1 else given.subset,
+        transfer=transfer,
     )
     if given.overfit is not None:
         from opencood.experiments.overfit import run_overfit

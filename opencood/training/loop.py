@@ -112,15 +112,18 @@ class Trainer:
         return self.progress
 
     def _train_epoch(self, epoch: int) -> None:
-        rates = self.rates(epoch)
-        set_rates(self.optimizer, rates)
-        self._enter_training_mode()
         samples = self.settings.batch_size * self.world.size
         first = self.progress.step if epoch == self.progress.epoch else 0
+        rates = self.rates(epoch, first)
+        set_rates(self.optimizer, rates)
+        self._enter_training_mode()
         self.journal.open_epoch(epoch, self.feed.batches_per_epoch, first, samples, rates)
         skipped = 0
         for index, batch in enumerate(self.feed.training(epoch, first), start=first):
             order.seed_draws(self.settings.seed, epoch, index, self.world.rank)
+            if self.settings.schedule_per_step:
+                rates = self.rates(epoch, index)
+                set_rates(self.optimizer, rates)
             report = self.stepper(self.feed.trainable(batch, epoch))
             if report is None:
                 skipped += 1
@@ -140,9 +143,12 @@ class Trainer:
         self._advance(epoch=epoch + 1, step=0)
         self._save_last()
 
-    def rates(self, epoch: int) -> list[float]:
-        """Learning rate of each parameter group during an epoch."""
-        at = closed_form_epoch(epoch, self.progress.first_epoch, self.settings.schedule_before_epoch)
+    def rates(self, epoch: int, step: int = 0) -> list[float]:
+        """Learning rate of each parameter group during an epoch, or at a step of it."""
+        if self.settings.schedule_per_step:
+            at = epoch + step / self.feed.batches_per_epoch
+        else:
+            at = closed_form_epoch(epoch, self.progress.first_epoch, self.settings.schedule_before_epoch)
         return [self.schedule(group["initial_lr"], at) for group in self.optimizer.param_groups]
 
     # --- validation ---------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def build_schedule(section: Mapping[str, Any] | None) -> Schedule:
         raise ConfigError(f"lr_scheduler.core_method: missing. Valid names: {', '.join(REGISTRY.names('scheduler'))}.")
     name = str(section["core_method"])
     REGISTRY.get("scheduler", name, where="lr_scheduler.core_method")
-    arguments = {key: value for key, value in section.items() if key != "core_method"}
+    arguments = {key: value for key, value in section.items() if key not in ("core_method", "per")}
     return REGISTRY.build("scheduler", name, arguments, where="lr_scheduler")
 
 

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from opencood.config.flavor import quirk
+from opencood.config.tree import lookup
 from opencood.errors import ConfigError, nearest
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CAPS = {"OPENCOOD_MAX_EPOCHS": ("epochs",), "OPENCOOD_MAX_BATCHES": ("max_train_batches", "max_val_batches")}
 READ_HERE = {
     "batch_size", "epoches", "eval_freq", "save_freq", "single_weight", "grad_clip", "num_workers", "max_train_batches",
-    "max_val_batches", "last_every_minutes", "last_every_steps", "print_every", "compile",
-    "data_balance",
+    "max_val_batches", "last_every_minutes", "last_every_steps", "print_every", "compile", "data_balance",
+    "label_fraction", "label_unit", "label_seed",
 }  # fmt: skip
 
 
@@ -40,6 +41,7 @@ class Settings:
         data_balance: backends with a large validation loss are drawn more often, see ``Backends``.
         published_resume: a resume from a plain ``.pth`` shifts the schedule by one epoch, as published.
         schedule_before_epoch: the schedule is stepped before an epoch (CooPre).
+        schedule_per_step: the rate changes with every step instead of every epoch.
         shuffle_validation: validation is shuffled and drops the last incomplete batch, as published.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     print_every: int | None = None
     published_resume: bool = False
     schedule_before_epoch: bool = False
+    schedule_per_step: bool = False
     shuffle_validation: bool = False
 
 
@@ -91,6 +94,7 @@ def settings_from(hypes: Mapping[str, Any], **overrides: Any) -> Settings:
         "data_balance": _switch(section, "data_balance"),
         "published_resume": bool(quirk(hypes, "resume_lr_offset")),
         "schedule_before_epoch": bool(quirk(hypes, "scheduler_before_epoch")),
+        "schedule_per_step": lookup(hypes, "lr_scheduler.per") == "step",
         "shuffle_validation": bool(quirk(hypes, "validation_shuffled_drop_last")),
     }
     read |= _caps(read)

@@ -95,6 +95,8 @@ TOP = (
     Key("preprocess", MAP, None, "point clouds to voxels or maps"),
     Key("postprocess", MAP, None, "anchors, targets, decoding"),
     Key("model", MAP, None, "detector"),
+    Key("pretrain", MAP, None, "pretraining: what is hidden and what is reconstructed (docs/coopre.md)"),
+    Key("init_from", MAP, None, "a checkpoint whose parts a training starts from (docs/coopre.md)"),
     Key("loss", MAP, None, "criterion"),
     Key("loss_adapter", MAP, None, "criterion of STAMP adapters"),
     Key("optimizer", MAP, None, "optimiser"),
@@ -108,6 +110,9 @@ TRAIN_PARAMS = (
     Key("save_freq", POSITIVE_INT, REQUIRED, "save a checkpoint every so many epochs"),
     Key("max_cav", POSITIVE_INT, 5, "most agents of a sample, ego included (CooPre: 4)"),
     Key("random_ego", BOOL, None, "V2X-Real: any agent may be ego in training; absent: true (CooPre: false)"),
+    Key("label_fraction", NUMBER, None, "share of the training frames that is used; the choice is saved"),
+    Key("label_unit", one_of("frame", "scenario"), "frame", "what the share is drawn of"),
+    Key("label_seed", INT, 42, "of that draw"),
     Key("single_weight", NUMBER, 1, "weight of the per-agent supervision loss"),
     Key("max_train_batches", POSITIVE_INT, None, "shorten training epochs (CodeAlign)"),
     Key("max_val_batches", POSITIVE_INT, None, "shorten validation (CodeAlign)"),
@@ -209,6 +214,7 @@ LR_SCHEDULER = (
     Key("warmup_lr", NUMBER, None, "rate at the start"),
     Key("warmup_epoches", INT, None, "length of the warm-up"),
     Key("lr_min", NUMBER, None, "rate at the end"),
+    Key("per", one_of("epoch", "step"), "epoch", "how often the rate changes"),
 )
 
 KD_FLAG = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 from opencood.config.schema.agents import DATA_AUG_CONF, FUSION, FUSION_ARGS, GRID_CONF, HETER, MODALITY, PREPROCESS
 from opencood.config.schema.boxes import ANCHOR_ARGS, ANCHOR_CLASS, DIR_ARGS, POSTPROCESS, TARGET_ARGS
 from opencood.config.schema.key import Key
+from opencood.config.schema.pretrain import CONTRAST, DECODER, INIT_FROM, MASK, POINTS, PRETRAIN
 from opencood.config.schema.run import (
     AUGMENTATION,
     BOX_ALIGN,
@@ -58,6 +59,13 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "preprocess": PREPROCESS,
     **{f"postprocess{below}": keys for below, keys in _ANCHORED.items()},
     "model": COMPONENT,
+    "pretrain": PRETRAIN,
+    "pretrain.mask": MASK,
+    "pretrain.points": POINTS,
+    "pretrain.decoder": DECODER,
+    "pretrain.contrast": CONTRAST,
+    "pretrain.contrast.views[]": AUGMENTATION,
+    "init_from": INIT_FROM,
     "optimizer": OPTIMIZER,
     "lr_scheduler": LR_SCHEDULER,
 }

@@ -14,6 +14,7 @@ from opencood.data.frame import EGO, Frame
 from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
 from opencood.data.samples.inputs import check_points, homogeneous_inputs
 from opencood.data.samples.labels import BoxSet, label_entry
+from opencood.data.samples.pretraining import OWNER, with_owners
 from opencood.data.samples.scene import gather, own_cloud, projected
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError
@@ -35,11 +36,12 @@ class Early(SampleMaker):
         scene = gather(frame, settings.comm_range, self.inputs.takes_part, elect_again=False)
         if scene is None:
             return None
-        cloud = np.concatenate([projected(own_cloud(agent, draws), scene.to_ego(agent)) for agent in scene.agents])
+        clouds = [projected(own_cloud(agent, draws), scene.to_ego(agent)) for agent in scene.agents]
+        cloud = np.concatenate(with_owners(clouds) if self.inputs.wants_owners else clouds)
         truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
         entry = self.facts(frame, scene.ids) | {"lidar_pose": scene.poses, "lidar_pose_clean": scene.poses_clean}
         if settings.visualize:
-            entry["origin_lidar"] = cloud
+            entry["origin_lidar"] = cloud[:, :OWNER]
         cloud, boxes = settings.augmentation(cloud, truth.boxes, draws)
         truth = BoxSet(truth.ids, boxes).within(settings.point_range, settings.order)
         part = self.inputs.encode(scene.ego, points_in_range(cloud, settings.point_range), draws)

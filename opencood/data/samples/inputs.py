@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from opencood.batch import Deferred
+from opencood.config.pretrain import is_pretraining
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
 from opencood.data.images import ImageAugmentation, PendingPictures, build_image_augmentation, camera_inputs
+from opencood.data.samples.pretraining import PretrainingInput, pretraining_input
 from opencood.data.samples.sensors import (
     CAMERA,
     LIDAR,
@@ -137,13 +139,18 @@ class Inputs:
         """The LiDAR inputs by batch key."""
         return {key: sensor for key, sensor in self._by_key.items() if isinstance(sensor, LidarInput)}
 
+    @property
+    def wants_owners(self) -> bool:
+        """Whether points of a joint cloud must say whose they are (:mod:`opencood.data.samples.pretraining`)."""
+        return any(getattr(sensor, "wants_owners", False) for sensor in self._by_key.values())
+
     def need_lidar(self, what: str) -> None:
         """Refuse a configuration without any LiDAR input.
 
         Raises:
             ConfigError: there is none; ``what`` needs it.
         """
-        if not self.lidar_inputs():
+        if not any(isinstance(sensor, LidarInput | PretrainingInput) for sensor in self._by_key.values()):
             raise ConfigError(f"input_source: {what} needs points, but no agent has a LiDAR input; add lidar.")
 
     def wants_cloud(self, agent: Agent) -> bool:
@@ -172,7 +179,9 @@ def homogeneous_inputs(settings: SampleSettings) -> Inputs:
     """
     source = input_source(settings.hypes)
     sensors: list[SensorInput] = []
-    if LIDAR in source:
+    if LIDAR in source and is_pretraining(settings.hypes):
+        sensors.append(pretraining_input("processed_lidar", settings))
+    elif LIDAR in source:
         sensors.append(
             LidarInput("processed_lidar", build_preprocessor(settings.hypes["preprocess"], "preprocess", settings))
         )

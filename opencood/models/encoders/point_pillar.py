@@ -72,18 +72,23 @@ class PillarFeatures(nn.Module):
             PillarLayer(wide_in, wide_out, use_norm, last=i == len(num_filters) - 1)
             for i, (wide_in, wide_out) in enumerate(zip(widths, widths[1:], strict=False))
         )
+        self.decorated_width = widths[0]
         self.out_channels = widths[-1]
 
     def forward(self, points: Tensor, coords: Tensor, counts: Tensor) -> Tensor:
         """Points (M, P, 4), coordinates (M, 4) [agent, z, y, x] and point counts (M,) to pillar vectors (M, C)."""
         if not len(points):
             return points.new_zeros(0, self.out_channels)
-        values = self._decorate(points, coords, counts)
+        return self.reduce(self.decorate(points, coords, counts))
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Decorated points (M, P, C_in) to pillar vectors (M, C)."""
         for layer in self.pfn_layers:
             values = layer(values)
         return values
 
-    def _decorate(self, points: Tensor, coords: Tensor, counts: Tensor) -> Tensor:
+    def decorate(self, points: Tensor, coords: Tensor, counts: Tensor) -> Tensor:
+        """Points with their offsets from mean and centre of their pillar (M, P, C_in), zero where there is none."""
         xyz = points[..., :3]
         mean = xyz.sum(dim=1, keepdim=True) / counts.to(points).view(-1, 1, 1)
         centre = coords[:, [3, 2, 1]].to(points) * self.voxel_size + self.first_centre
@@ -125,6 +130,8 @@ class PointPillar(nn.Module):
         ConfigError: more than one cell in height, or widths that do not fit.
     """
 
+    layers: type[PillarFeatures] = PillarFeatures
+
     def __init__(
         self,
         voxel_size: Sequence[float],
@@ -143,7 +150,7 @@ class PointPillar(nn.Module):
         known = REGISTRY.check_arguments(
             entry, pillar_vfe, "pillar_vfe", voxel_size=voxel_size, lidar_range=lidar_range
         )
-        self.pillar_vfe = PillarFeatures(**known)
+        self.pillar_vfe = self.layers(**known)
         self.scatter = PillarScatter(rows, columns)
         self.out_channels = self.pillar_vfe.out_channels
         declared = (point_pillar_scatter or {}).get("num_features", self.out_channels)

@@ -42,11 +42,15 @@ class SparseEncoder(nn.Module):
         Raises:
             DataError: a voxel lies outside the grid.
         """
-        points, coords = inputs["voxel_features"], inputs["voxel_coords"]
-        counts = inputs["voxel_num_points"].clamp(min=1)
-        means = points.sum(dim=1) / counts[:, None].to(points)
+        coords = inputs["voxel_coords"]
         backbone = self.get_submodule(self.name)
-        return Encoded(backbone(means, coords, agents_in(coords, agents)), {})
+        return Encoded(backbone(mean_points(inputs), coords, agents_in(coords, agents)), {})
+
+
+def mean_points(voxels: Mapping[str, Tensor]) -> Tensor:
+    """(M, F) the mean point of every voxel, zero in a voxel without points."""
+    points = voxels["voxel_features"]
+    return points.sum(dim=1) / voxels["voxel_num_points"].clamp(min=1)[:, None].to(points)
 
 
 @register("encoder", "second", ignores=("anchor_number", "anchor_num"))

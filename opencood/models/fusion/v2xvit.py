@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opencood.models.fusion.transformer import FeedForward, PreNorm
@@ -49,6 +51,7 @@ class V2XTEncoder(nn.Module):
     ) -> None:
         super().__init__()
         dim = cav_att_config["dim"]
+        self.unit = math.lcm(*pwindow_att_config["window_size"])
         self.prior_feed = nn.Linear(dim + PRIOR_CHANNELS, dim)
         self.layers = nn.ModuleList(
             nn.ModuleList(
@@ -61,12 +64,21 @@ class V2XTEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor, absent: Tensor, kinds: Tensor | None) -> Tensor:
-        """Maps (B, L, H, W, dim) to the same shape."""
+        """Maps (B, L, H, W, dim) to the same shape; maps that windows do not divide are filled up with zeros.
+
+        Args:
+            absent: (B, L), or (B, L, H, W) by cell.
+        """
+        height, width = x.shape[2:4]
+        below, right = -height % self.unit, -width % self.unit
+        if below or right:
+            x = F.pad(x, (0, 0, 0, right, 0, below))
+            absent = F.pad(absent, (0, right, 0, below)) if absent.ndim > 2 else absent
         for layer in self.layers:
             block, feed_forward = layer.children()
             x = block(x, absent, kinds)
             x = x + feed_forward(x)
-        return x
+        return x[:, :, :height, :width]
 
 
 class V2XTransformer(nn.Module):

@@ -1,4 +1,7 @@
-"""Golden family ``coopre``: samples of V2X-Real and V2V4Real, augmentation, pose error (spec coopre.md, 1 and 11)."""
+"""Golden family ``coopre``: samples of V2X-Real and V2V4Real, augmentation, pose error, schedules, average precision.
+
+Source: spec coopre.md 1, 6, 11, 12. Detectors and pretraining are in ``coopre_models``.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,15 @@ from opencood.data.build import build_dataset
 from opencood.data.draws import Draws
 from opencood.data.perturb.localisation import LocalisationError
 from opencood.data.samples.scene import Scene
+from opencood.evaluation.average_precision import average_precision
+from opencood.evaluation.detections import FrameDetections
+from opencood.evaluation.subsets import match_frame_in_band
 from opencood.geometry.poses import x1_to_x2
 from opencood.losses.build import build_loss
 from opencood.registry import REGISTRY
+from opencood.training.schedules import build_schedule, closed_form_epoch
 from tests.golden.case import Case
+from tests.golden.families import coopre_models
 from tests.golden.trees import written
 
 Outputs = dict[str, Any]
@@ -203,6 +211,43 @@ def _several_classes(case: Case) -> Outputs:
     }
 
 
+def _rates(case: Case) -> Outputs:
+    """Learning rates as the trainer uses them, and of every step."""
+    schedule, base = build_schedule(case.meta["lr_scheduler"]), case.meta["optimizer"]["lr"]
+    steps = case.meta["iterations_per_epoch"]
+    assert steps == case.inputs["iterations_per_epoch"]
+    epochs = range(case.meta["lr_scheduler"]["epoches"])
+    return {
+        "lr_initial": np.array(schedule(base, 0)),
+        "lr_per_epoch": np.array([schedule(base, closed_form_epoch(e, before_epoch=True)) for e in epochs]),
+        "lr_per_step": np.array([schedule(base, e + step / steps) for e in epochs for step in range(steps)]),
+    }
+
+
+def _by_range(case: Case) -> Outputs:
+    """Average precision of every class in every distance bin."""
+    frames = [
+        FrameDetections.of(one["pred_corners"], one["pred_score_label"], (one["gt_corners"], one["gt_label"]))
+        for one in case.tree()
+    ]
+    thresholds, outputs = case.meta["iou_thresholds"], {}
+    for name, band in case.meta["ranges"].items():
+        for label, of_class in enumerate(case.meta["classes"], start=1):
+            found = [frame.of_class(label) for frame in frames]
+            matches = [match_frame_in_band(f.boxes, f.scores, f.ground_truth, thresholds, band) for f in found]
+            outputs[f"{name}/{of_class}/score_sequence"] = np.concatenate([match.scores for match in matches])
+            for threshold in thresholds:
+                hits = np.concatenate([match.true_positive[threshold] for match in matches])
+                outputs[f"{name}/{of_class}/{threshold}"] = {
+                    "num_gt": np.array(sum(match.gt_count for match in matches)),
+                    "num_pred": np.array(len(hits)),
+                    "tp_sequence": hits.astype(np.int64),
+                    "ap_frame_order": np.array(average_precision(matches, threshold, global_sort=False).ap),
+                    "ap_global_order": np.array(average_precision(matches, threshold, global_sort=True).ap),
+                }
+    return outputs
+
+
 def _has(*keys: str) -> Callable[[Case], bool]:
     return lambda case: set(keys) <= set(case.meta)
 
@@ -212,5 +257,11 @@ KINDS: tuple[tuple[Callable[[Case], bool], Callable[[Case], Outputs]], ...] = (
     (_has("frames"), _sample),
     (_has("draws"), _augmented),
     (_has("postprocess", "loss"), _several_classes),
+    (_has("lr_scheduler"), _rates),
+    (_has("ranges"), _by_range),
+    (_has("model", "lidar_range"), coopre_models.run_detector),
+    (_has("model", "mode"), coopre_models.run_pretraining),
+    (_has("args"), coopre_models.run_chamfer),
+    (lambda case: "loss" in case.meta and "model" not in case.meta, coopre_models.run_loss),
     (lambda case: set(case.inputs) == {"pose"}, _localised),
 )
