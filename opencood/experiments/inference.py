@@ -22,7 +22,9 @@ from opencood.errors import ConfigError
 from opencood.evaluation.detections import DetectionSet, FrameDetections
 from opencood.evaluation.files import write_array
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report, evaluate
+from opencood.evaluation.subsets import Bands
 from opencood.experiments.devices import synchronize
+from opencood.experiments.evaluate import PUBLISHED_BANDS, parse_bands
 from opencood.experiments.fusion_methods import Batch, detect
 from opencood.experiments.participants import clouds_in_ego, participants, send_points
 from opencood.experiments.pictures import scene_of
@@ -44,7 +46,13 @@ def run_inference(options: InferenceOptions) -> Report:
     """
     session = open_session(options)
     detections, speed = collect(session)
-    report = evaluate(detections, variant=reported_variant(session.hypes), frames_per_second=speed, notes=session.notes)
+    report = evaluate(
+        detections,
+        variant=reported_variant(session.hypes),
+        frames_per_second=speed,
+        notes=session.notes,
+        bands=_bands(options, detections),
+    )
     files = []
     if options.save_detections is not None:
         files.append(detections.save(options.save_detections))
@@ -79,6 +87,11 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
         session.notes.append(f"{skipped - broken} frames had no valid agent and were skipped.")
     detections = DetectionSet(tuple(frames), _protocol(session, len(frames)))
     return detections, _speed(seconds)
+
+
+def _bands(options: InferenceOptions, detections: DetectionSet) -> Bands | None:
+    """The bands asked for; the published ones where there are several classes, as V2X-Real's figures have them."""
+    return parse_bands(options.bands or (PUBLISHED_BANDS if detections.class_names else None))
 
 
 def _speed(seconds: list[float]) -> float | None:

@@ -20,6 +20,7 @@ from opencood.data.perturb.settings import describe
 from opencood.errors import CheckpointError, ConfigError
 from opencood.experiments.build import build_dataset, build_model
 from opencood.experiments.devices import choose_device
+from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.fusion_methods import FusionMethod, check_agents, choose_method, parse_agents
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.participants import FirstAgents
@@ -42,6 +43,8 @@ class InferenceOptions:
         agents: ``ego``, ``k`` or ``1..k``: only these take part, the ground truth stays that of all; None = all.
         range_xy: text ``X,Y`` of ``--range`` in metres; None keeps the configured range (published: flavor default).
         save_vis_interval: a picture every so many frames; 0 = none.
+        bands: distances from the ego that are also evaluated by themselves (``evaluate.parse_bands``); None: the
+            published ones where there are several classes, none otherwise.
         limit: only the first so many frames.
         untrained: go on without a checkpoint.
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
@@ -60,6 +63,7 @@ class InferenceOptions:
     save_vis_interval: int = 40
     save_npy: bool = False
     save_detections: Path | None = None
+    bands: str | None = None
     no_score: bool = False
     note: str = ""
     device: str = "auto"
@@ -151,6 +155,7 @@ def open_session(options: InferenceOptions) -> Session:
 def _check_options(options: InferenceOptions) -> None:
     if Path(options.note).name != options.note:
         raise ConfigError(f"--note: '{options.note}' becomes a part of file names and cannot hold a '/'.")
+    parse_bands(options.bands)
     if options.save_detections is not None and Path(options.save_detections).is_dir():
         raise ConfigError(f"--save_detections: '{options.save_detections}' is a folder; give a file such as boxes.npz.")
 

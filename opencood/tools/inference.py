@@ -20,7 +20,6 @@ def parser() -> Parser:
     made.add_argument("--save_npy", action="store_true", help="write npy/<frame>_{pcd,pred,gt}.npy into the run folder")
     made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
     made.add_argument("--no_score", action="store_true", help="pictures without scores")
-    made.add_argument("--save_detections", type=Path, metavar="FILE.npz", help="keep all boxes; see tools/evaluate.py")
     return made
 
 
@@ -34,6 +33,13 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument(
         "--save_vis_interval", type=at_least(0), default=40, metavar="N", help="a picture every N frames, 0: none"
     )
+    made.add_argument(
+        "--save_detections",
+        type=Path,
+        metavar="FILE.npz",
+        help="keep all boxes, see tools/evaluate.py; one file each where several evaluations are made",
+    )
+    made.add_argument("--bands", metavar="A-B,B-C", help="AP by distance from the ego too, in metres; or: published")
     made.add_argument("--note", default="", help="appended to the method in file names")
     made.add_argument("--agents", metavar="ego|k|1..k", help="only these agents take part; ground truth of all")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")

@@ -1,5 +1,6 @@
 """Whole evaluations on simulated data: folder in, report, result files and pictures out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,10 +144,11 @@ def test_published_parity_takes_the_published_range_and_says_so(make_run):
     assert any("published default of heal" in note for note in report.notes)
 
 
-def test_noise_sweep_is_repeatable_and_starts_clean(runs):
+def test_noise_sweep_is_repeatable_and_starts_clean(runs, tmp_path):
     options = InferenceOptions(runs["intermediate"], save_vis_interval=0, limit=2, **QUIET)
     plain = run_inference(options)
-    first, laplace = run_noise_sweep(options, also_laplace=True)
+    kept = tmp_path / "boxes.npz"
+    first, laplace = run_noise_sweep(replace(options, save_detections=kept), also_laplace=True)
     (again,) = run_noise_sweep(options)
     assert list(first.reports) == [0.0, 0.2, 0.4, 0.6]
     assert first.reports[0.0].published() == plain.published()
@@ -154,6 +156,9 @@ def test_noise_sweep_is_repeatable_and_starts_clean(runs):
     assert summary["ap50"] == [report.ap(0.5) for report in first.reports.values()]
     assert [r.published() for r in first.reports.values()] == [r.published() for r in again.reports.values()]
     assert Path(laplace.files[0]).name == "AP030507_laplace.yaml"
+    again_from_file = evaluate_file(tmp_path / "boxes_0.4_0.4_0_0_intermediate_laplace.npz")
+    assert again_from_file.published() == laplace.reports[0.4].published()
+    assert len(list(tmp_path.glob("boxes_*.npz"))) == 8
 
 
 def test_no_checkpoint_is_an_error_unless_asked_for(make_run):
