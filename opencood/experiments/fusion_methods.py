@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from opencood.communication import Channel, Message
+from opencood.communication import Channel
 from opencood.errors import ConfigError, nearest
+from opencood.experiments.late_messages import candidates_message
 
 Batch = dict[str, dict[str, Any]]
 Outputs = dict[str, Any]
@@ -105,7 +106,7 @@ def check_agents(method: FusionMethod, agents: int | None) -> None:
 
 
 def detect(
-    method: FusionMethod, model: nn.Module, batch: Batch, channel: Channel, reduce: Callable
+    method: FusionMethod, model: nn.Module, batch: Batch, channel: Channel, reduce: Callable[[Outputs], Outputs]
 ) -> tuple[Batch, Outputs]:
     """Run the detector as the method prescribes.
 
@@ -126,7 +127,7 @@ def detect(
         if number == 0:
             outputs[agent] = model(entry)
         elif not method.alone and channel.takes_part(number):
-            message = Message(reduce(model(entry)), kind="boxes")
+            message = candidates_message(reduce(model(entry)))
             received = channel.transmit(message, sender=number, receiver=0)
             if received is not None:
                 outputs[agent] = dict(received.tensors)

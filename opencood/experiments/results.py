@@ -35,6 +35,13 @@ def perturb_note(section: Mapping[str, Any] | None) -> str:
     return "".join(parts)
 
 
+def channel_note(section: Mapping[str, Any] | None) -> str:
+    """What a run over a worse channel adds to its names, such as ``_drop_0.1``."""
+    return "".join(
+        f"_{key}_{value:g}" if isinstance(value, float) else f"_{key}_{value}" for key, value in (section or {}).items()
+    )
+
+
 def labelled(path: Path | None, label: str) -> Path | None:
     """The file of one of several evaluations: ``boxes.npz`` -> ``boxes_<label>.npz``."""
     return None if path is None else path.with_name(f"{path.stem}_{label}{path.suffix}")

@@ -36,23 +36,23 @@ def add_perturbations(parser: argparse.ArgumentParser, when: str) -> None:
         "disturbances", "each replaces the one of the same name in the configuration's section perturb"
     )
     group.add_argument(
-        "--pos_std", "--pose_std", dest="pos_std", type=_number(0), metavar="M", help="pose error: x and y, metres"
+        "--pos_std", "--pose_std", dest="pos_std", type=number(0), metavar="M", help="pose error: x and y, metres"
     )
-    group.add_argument("--rot_std", type=_number(0), metavar="DEG", help="pose error: yaw, degrees")
+    group.add_argument("--rot_std", type=number(0), metavar="DEG", help="pose error: yaw, degrees")
     group.add_argument("--pose_noise", choices=("gaussian", "laplace", "von_mises"), help="its distribution")
-    group.add_argument("--delay", type=_number(0), metavar="MS", help="age of every message but the ego's own")
+    group.add_argument("--delay", type=number(0), metavar="MS", help="age of every message but the ego's own")
     group.add_argument("--delay_random", action="store_const", const=True, help="uniform from 0 to --delay")
     group.add_argument("--delay_pose_only", action="store_const", const=True, help="as published: only poses are old")
-    group.add_argument("--async", type=_number(0), metavar="MS", help="sensors sample up to so long before the ego's")
+    group.add_argument("--async", type=number(0), metavar="MS", help="sensors sample up to so long before the ego's")
     group.add_argument("--async_per", choices=("agent", "frame"), help="a constant of each agent, or drawn per frame")
     group.add_argument(
         "--async_unstamped", action="store_const", const=False, help="the pose sent along is that of the ego's instant"
     )
-    group.add_argument("--drop_agents", type=_number(0, 1), metavar="P", help="probability that an agent is unheard")
+    group.add_argument("--drop_agents", type=number(0, 1), metavar="P", help="probability that an agent is unheard")
     group.add_argument("--drop_per", choices=("frame", "run"), help="drawn per agent and frame, or per agent once")
     group.add_argument("--weather", choices=("fog", "snow"), help="LiDAR weather")
-    group.add_argument("--visibility", type=_number(0), metavar="M", help="of fog, metres (100)")
-    group.add_argument("--snow_rate", type=_number(0), metavar="MM/H", help="of snow, mm of water per hour (1)")
+    group.add_argument("--visibility", type=number(0), metavar="M", help="of fog, metres (100)")
+    group.add_argument("--snow_rate", type=number(0), metavar="MM/H", help="of snow, mm of water per hour (1)")
     group.add_argument("--perturb_when", choices=("train", "test", "always"), default=when, help=f"default: {when}")
     group.add_argument("--no_perturb", action="store_true", help="without the configuration's own section perturb")
 
@@ -82,10 +82,10 @@ def take_perturbations(parser: argparse.ArgumentParser, arguments: dict[str, Any
     return section or None
 
 
-def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
+def number(low: float, high: float = math.inf) -> Callable[[str], float]:
     """The type of an argument that is a number within bounds."""
 
-    def number(text: str) -> float:
+    def within(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
@@ -95,4 +95,4 @@ def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"expected a number {bounds}, found '{text}'")
         return value
 
-    return number
+    return within

@@ -10,6 +10,7 @@ from typing import Any
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
+from opencood.tools._channel_arguments import add_channel, take_channel
 from opencood.tools._cli import Parser, at_least, run
 from opencood.tools._perturb_arguments import add_perturbations, take_perturbations
 
@@ -48,6 +49,7 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
     made.add_argument("--seed", type=at_least(0), default=303, help="seed of pose noise and other draws")
     made.add_argument("--untrained", action="store_true", help="go on without a checkpoint, with random weights")
+    add_channel(made)
     add_perturbations(made, when="test")
     return made
 
@@ -55,7 +57,7 @@ def common_parser(description: str | None) -> Parser:
 def parse(made: Parser, argv: Sequence[str] | None) -> dict[str, Any]:
     """The arguments as ``InferenceOptions`` and the tool itself name them."""
     arguments = vars(made.parse_args(argv))
-    return arguments | {"perturb": take_perturbations(made, arguments)}
+    return arguments | {"channel": take_channel(arguments), "perturb": take_perturbations(made, arguments)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -107,6 +107,31 @@ def test_agents_ego_keeps_the_ground_truth_and_sends_nothing(runs, detector):
     assert any("use_cav1" in file for file in alone.files)
 
 
+@pytest.mark.parametrize("detector", ["late", "early", "intermediate"])
+def test_a_worse_channel_is_met_by_every_way_of_fusing(runs, tmp_path, detector):
+    def boxes(name, **changes):
+        kept = tmp_path / f"{name}.npz"
+        report = run_inference(
+            InferenceOptions(runs[detector], save_vis_interval=0, save_detections=kept, **QUIET, **changes)
+        )
+        return report, [frame.boxes for frame in DetectionSet.load(kept)]
+
+    plain, all_heard = boxes("plain")
+    _, alone = boxes("alone", agents="ego")
+    lost, nothing_heard = boxes("lost", channel={"drop": 1.0})
+    assert all(map(np.array_equal, nothing_heard, alone))
+    assert lost.megabits_per_frame == pytest.approx(plain.megabits_per_frame)  # sent all the same
+    assert lost.protocol["channel"] == {"drop": 1.0} and any("messages sent" in note for note in lost.notes)
+    assert any("drop_1" in file for file in lost.files)
+    short, _ = boxes("short", channel={"precision": "int8"})
+    assert short.megabits_per_frame < plain.megabits_per_frame
+    half, some_heard = boxes("half", channel={"drop": 0.5})
+    assert not all(map(np.array_equal, some_heard, all_heard)) and not all(map(np.array_equal, some_heard, alone))
+    budget = {"late": 1.0, "early": 8.0, "intermediate": 8.0}[detector]  # kilobytes, less than they send
+    thrifty, _ = boxes("thrifty", channel={"budget": budget})
+    assert 0 < thrifty.megabits_per_frame < plain.megabits_per_frame
+
+
 def test_late_with_the_ego_alone_is_no_fusion(runs, tmp_path):
     files = [tmp_path / "no.npz", tmp_path / "ego.npz"]
     run_inference(InferenceOptions(runs["late"], "no", save_vis_interval=0, save_detections=files[0], **QUIET))
