@@ -4,5 +4,6 @@ from opencood.communication.channel import Channel
 from opencood.communication.codec import decode, encode
 from opencood.communication.message import Message
 from opencood.communication.meter import Meter
+from opencood.communication.settings import ChannelSettings
 
-__all__ = ["Channel", "Message", "Meter", "decode", "encode"]
+__all__ = ["Channel", "ChannelSettings", "Message", "Meter", "decode", "encode"]

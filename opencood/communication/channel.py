@@ -1,31 +1,34 @@
-"""The door every message goes through: it is encoded, metered, perhaps lost, and decoded on the other side."""
+"""The door every message goes through: encoded, metered, perhaps lost or damaged, and decoded on the other side."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from opencood.communication.codec import decode, encode
+from opencood.communication.damage import flip_bits
 from opencood.communication.message import Message
 from opencood.communication.meter import Meter
+from opencood.communication.precision import narrow, widen
+from opencood.communication.settings import ChannelSettings
+from opencood.communication.thinning import fit, spread
 from opencood.errors import ConfigError
-
-PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Channel:
     """A radio between the agents of a scene.
 
     Agents are numbered within their scene, the ego is 0. A message that is sent is metered, whether or not it arrives.
-    A message of an agent that takes no part is neither sent nor metered.
+    A message of an agent that takes no part is neither sent nor metered, nor is one that the budget leaves no room for.
+
+    What is lost or damaged depends on the seed, the frame, the scene and the pair of agents alone, so that every method
+    meets the same losses.
 
     Args:
         meter: counts the bytes; a new one by default.
         agents: only the first ``agents`` agents of each scene take part (1 = the ego alone); None = all.
-        drop: probability that a message is lost, in [0, 1].
-        precision: type of floating tensors on the wire (``float32``, ``float16``, ``bfloat16``).
-        generator: source of the losses; needed for 0 < drop < 1.
+        settings: what it does to messages; nothing by default. Its fields may be given by themselves.
+        seed: of what is lost and damaged.
 
     Raises:
         ConfigError: a value outside its range.
@@ -35,23 +38,22 @@ class Channel:
         self,
         meter: Meter | None = None,
         agents: int | None = None,
-        drop: float = 0.0,
-        precision: str = "float32",
-        generator: np.random.Generator | None = None,
+        settings: ChannelSettings | None = None,
+        seed: int = 0,
+        **levels: float | str | None,
     ) -> None:
         if agents is not None and agents < 1:
             raise ConfigError(f"channel: agents is {agents}; at least the ego takes part, so give 1 or more.")
-        if not 0.0 <= drop <= 1.0:
-            raise ConfigError(f"channel: drop is {drop}; a probability lies between 0 and 1.")
-        if 0.0 < drop < 1.0 and generator is None:
-            raise ConfigError("channel: drop needs a generator, so that the losses can be repeated.")
-        if precision not in PRECISIONS:
-            raise ConfigError(f"channel: unknown precision '{precision}'. Valid: {', '.join(PRECISIONS)}.")
         self.meter = meter if meter is not None else Meter()
         self.agents = agents
-        self.drop = drop
-        self.precision = precision
-        self._generator = generator
+        self.settings = settings if settings is not None else ChannelSettings.of(levels)
+        self._seed = seed
+        self._frame: int | None = None
+
+    def start_frame(self, frame: int | None = None) -> None:
+        """Begin a frame; its number decides what is lost, the count of frames so far where none is given."""
+        self.meter.start_frame()
+        self._frame = frame
 
     def takes_part(self, agent: int) -> bool:
         """Whether an agent, numbered within its scene, may send at all."""
@@ -61,29 +63,36 @@ class Channel:
         """Send a message and return what arrives, on the device it came from; None when nothing does."""
         if not self.takes_part(sender):
             return None
-        data = encode(self._narrow(message))
-        self.meter.record(len(data), sender, receiver, scene)
-        if self._is_lost():
+        limit = self.settings.bytes_per_message
+        chosen = message if limit is None else fit(message, limit, lambda m: len(self._encode(m)))
+        if chosen is None:
+            self.meter.withheld += 1
             return None
-        return _restore(decode(data), like=message)
+        draws = self._draws(sender, receiver, scene)
+        data = self._encode(chosen)
+        self.meter.record(len(data), sender, receiver, scene)
+        arrived = None if draws.random() < self.settings.drop else self._read(data, chosen, draws)
+        self.meter.lost += arrived is None
+        return arrived
 
-    def _narrow(self, message: Message) -> Message:
-        dtype = PRECISIONS[self.precision]
-        if dtype is None:
-            return message
-        narrowed = {n: t.to(dtype) if t.is_floating_point() else t for n, t in message.tensors.items()}
-        return Message(narrowed, message.kind)
+    def _encode(self, message: Message) -> bytes:
+        """The bytes on the wire; ranges travel along where wrong bits could make a value impossible."""
+        tensors = narrow(message.sent, self.settings.precision, with_range=self.settings.bit_error > 0)
+        return encode(Message(tensors, message.kind))
 
-    def _is_lost(self) -> bool:
-        if self._generator is None:
-            return self.drop == 1.0
-        return bool(self._generator.random() < self.drop)
+    def _read(self, data: bytes, sent: Message, draws: np.random.Generator) -> Message | None:
+        """What the receiver makes of the bytes."""
+        arrived = decode(data)
+        tensors: dict[str, Tensor] | None = dict(arrived.tensors)
+        if self.settings.bit_error:
+            values = {name for name, tensor in sent.sent.items() if tensor.is_floating_point()}
+            exposed = sorted(values | (set(sent.words) & set(sent.sent)))
+            tensors = flip_bits(arrived.tensors, exposed, self.settings.bit_error, draws, len(data))
+        if tensors is None:
+            return None
+        return Message(spread(widen(tensors, sent.sent, self.settings.precision)), arrived.kind)
 
-
-def _restore(message: Message, like: Message) -> Message:
-    """Give every tensor the device and dtype it had before it was narrowed for the wire."""
-
-    def as_sent(name: str, tensor: Tensor) -> Tensor:
-        return tensor.to(device=like.tensors[name].device, dtype=like.tensors[name].dtype)
-
-    return Message({name: as_sent(name, tensor) for name, tensor in message.tensors.items()}, message.kind)
+    def _draws(self, sender: int, receiver: int, scene: int) -> np.random.Generator:
+        frame = self.meter.frames if self._frame is None else self._frame
+        earlier = self.meter.sent_over(sender, receiver, scene)
+        return np.random.default_rng((self._seed, frame, scene, sender, receiver, earlier))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +21,20 @@ class Message:
             without a channel), and never reaches a channel.
         kind: what a receiver may expect (``features``, ``points``, ``boxes``, or a link's own word).
         kept: what the sender keeps for the losses of training. It has no bytes: a decoded message never has any.
+        words: names of integer tensors of which every bit pattern can be read, so that a wrong bit makes another word
+            instead of a message that cannot be read. Like what follows it tells the channel about the content and has
+            no bytes.
+        entries: tensors of which entries may be left out to save bytes -> the axis along which they lie; all have
+            equally many.
+        importance: (entries,) of each, for the choice; None when all are alike.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     kind: str = "features"
     kept: Mapping[str, Any] = field(default_factory=dict)
+    words: Collection[str] = ()
+    entries: Mapping[str, int] = field(default_factory=dict)
+    importance: Tensor | None = None
 
     @property
     def sent(self) -> dict[str, Tensor]:
@@ -39,7 +48,8 @@ class Message:
 
 def points_message(points: np.ndarray | Tensor) -> Message:
     """What early fusion sends: points (N, 3 + C) in the sender's frame, in metres, as float32."""
-    return Message({"points": torch.as_tensor(points, dtype=torch.float32)}, kind="points")
+    tensors = {"points": torch.as_tensor(points, dtype=torch.float32)}
+    return Message(tensors, kind="points", entries={"points": 0})
 
 
 def boxes_message(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor) -> Message:
@@ -52,4 +62,5 @@ def boxes_message(boxes: np.ndarray | Tensor, scores: np.ndarray | Tensor) -> Me
     score_tensor = torch.as_tensor(scores, dtype=torch.float32)
     if len(box_tensor) != len(score_tensor):
         raise ValueError(f"{len(box_tensor)} boxes but {len(score_tensor)} scores")
-    return Message({"boxes": box_tensor, "scores": score_tensor}, kind="boxes")
+    tensors = {"boxes": box_tensor, "scores": score_tensor}
+    return Message(tensors, kind="boxes", entries={"boxes": 0, "scores": 0}, importance=score_tensor)

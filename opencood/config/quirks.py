@@ -163,6 +163,12 @@ QUIRKS: dict[str, Quirk] = {
         "GenComm: the ego keeps its own feature instead of one generated from its message.",
         "gencomm.md Q3",
     ),
+    "missing_message_by_method": Quirk(
+        True,
+        False,
+        "missing_message damages each method by a level of its own; False: all lose a tenth of what they read.",
+        "gencomm.md Q6, 6.4",
+    ),
     "v2vnet_maps_about_centre": Quirk(
         PerFlavor(True, {"v2xreal": False}),
         True,

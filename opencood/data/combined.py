@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from opencood.communication import Channel
 from opencood.data.dataset import Batch, CooperativeDataset
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
@@ -92,6 +93,12 @@ class CombinedDataset(Dataset):
         """Put another reader in front of that of every part."""
         for part in self.parts:
             part.wrap_readers(wrap)
+
+    def send_points_through(self, channel: Channel, first_frame: int = 0) -> None:
+        """Let a channel come between the agents of early fusion of all parts."""
+        for part in self.parts:
+            part.send_points_through(channel, first_frame)
+            first_frame += len(part)
 
     def reinitialize(self, epoch: int | None = None) -> None:
         """Start an epoch (None: the next one) of all parts."""

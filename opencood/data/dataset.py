@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from opencood.communication import Channel
 from opencood.data.draws import Draws
 from opencood.data.frame import Frame
 from opencood.data.left_out import LeftOut
@@ -17,6 +18,7 @@ from opencood.data.perturb.pose import PoseNoise
 from opencood.data.perturb.settings import Perturbations
 from opencood.data.readers.base import Reader
 from opencood.data.samples.base import Sample, SampleMaker
+from opencood.data.samples.early import Early
 from opencood.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -126,6 +128,16 @@ class CooperativeDataset(Dataset):
     def wrap_readers(self, wrap: Callable[[Reader], Any]) -> None:
         """Put another reader in front of this one."""
         self.reader = wrap(self.reader)
+
+    def send_points_through(self, channel: Channel, first_frame: int = 0) -> None:
+        """Let a channel come between the agents of early fusion, whose points are merged here.
+
+        Raises:
+            ValueError: the samples are not those of early fusion.
+        """
+        if not isinstance(self._maker, Early):
+            raise ValueError(f"{type(self._maker).__name__} samples send no points")
+        self._maker.channel, self._maker.first_frame = channel, first_frame
 
     def reinitialize(self, epoch: int | None = None) -> None:
         """Start an epoch (None: the next one): training draws the order and the modalities of the agents anew."""

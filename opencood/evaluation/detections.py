@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,22 @@ class FrameDetections:
             _corners(boxes), scored[:, 0], _corners(corners), classes=classes, ground_truth_classes=labels, **about
         )
 
-    def of_class(self, label: int) -> FrameDetections:
-        """What concerns one class; a frame without classes is returned as it is."""
+    def of_classes(self, labels: Sequence[int]) -> FrameDetections:
+        """What concerns some classes; a frame without classes is returned as it is."""
         if self.classes is None or self.ground_truth_classes is None:
             return self
-        found, true = self.classes == label, self.ground_truth_classes == label
+        return self.take(np.isin(self.classes, labels), np.isin(self.ground_truth_classes, labels))
+
+    def take(self, found: np.ndarray, true: np.ndarray) -> FrameDetections:
+        """Some of the detections, (N,) bool, against some of the ground truth, (M,) bool."""
+        classes, labels = self.classes, self.ground_truth_classes
         return replace(
             self,
             boxes=self.boxes[found],
             scores=self.scores[found],
-            classes=self.classes[found],
+            classes=None if classes is None else classes[found],
             ground_truth=self.ground_truth[true],
-            ground_truth_classes=self.ground_truth_classes[true],
+            ground_truth_classes=None if labels is None else labels[true],
         )
 
 
@@ -101,9 +105,23 @@ class DetectionSet:
         lists = [a for frame in self.frames for a in (frame.classes, frame.ground_truth_classes) if a is not None]
         return tuple(np.unique(np.concatenate(lists)).tolist()) if lists else ()
 
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Name of every class that the detector knows or that occurs, by its number; empty where there is only one."""
+        if not (labels := set(self.labels)):
+            return {}
+        names = dict(enumerate(map(str, self.protocol.get("classes") or []), start=1))
+        everything = {label: names.get(label, f"class {label}") for label in sorted(labels | set(names))}
+        chosen = self.protocol.get("evaluated_classes")
+        return {label: name for label, name in everything.items() if chosen is None or name in chosen}
+
+    def of_classes(self, labels: Sequence[int]) -> DetectionSet:
+        """What concerns some classes."""
+        return replace(self, frames=tuple(frame.of_classes(labels) for frame in self.frames))
+
     def of_class(self, label: int) -> DetectionSet:
         """What concerns one class."""
-        return replace(self, frames=tuple(frame.of_class(label) for frame in self.frames))
+        return self.of_classes([label])
 
     def megabits_per_frame(self) -> float | None:
         """Mean size of a frame's messages in megabits (10^6 bits); None when they were not metered."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from opencood.evaluation.average_precision import APResult, average_precision
 from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.matching import FrameMatch, match_frame
+from opencood.evaluation.subsets import Bands, in_band, mean_over_classes, only
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 
@@ -26,6 +28,19 @@ Results = Mapping[str, Mapping[float, APResult]]  # variant -> IoU threshold -> 
 
 
 @dataclass(frozen=True)
+class Figures:
+    """Average precision of all, or of what lies in a band of distances, as in :class:`Report`."""
+
+    results: Results
+    by_class: Mapping[str, Results] = field(default_factory=dict)
+
+    def areas(self) -> dict[str, Any]:
+        """Areas alone, by variant and threshold, and by class where there are several."""
+        by_class = {name: _areas(results) for name, results in self.by_class.items()}
+        return _areas(self.results) | ({"by_class": by_class} if by_class else {})
+
+
+@dataclass(frozen=True)
 class Report:
     """Average precision in both variants and the circumstances.
 
@@ -38,6 +53,7 @@ class Report:
         notes: what the reader must know (range replaced, no ground truth, ...).
         by_class: class -> the same as ``results``, where there are several classes; ``results`` then are plain means
             over the classes that have ground truth, without curves.
+        by_range: band of distances from the ego -> its figures, where bands were asked for.
     """
 
     results: Results
@@ -51,6 +67,7 @@ class Report:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=(), compare=False)
     by_class: Mapping[str, Results] = field(default_factory=dict)
+    by_range: Mapping[str, Figures] = field(default_factory=dict)
 
     def ap(self, threshold: float, variant: str | None = None) -> float:
         """Average precision at an IoU threshold; NaN when the run had no ground truth."""
@@ -66,17 +83,27 @@ class Report:
                 content[recall_key] = [float(value) for value in results[threshold].recall]
         return content
 
+    def published_classes(self, variant: str | None = None) -> dict[str, Any]:
+        """The content of a published result file of several classes: class -> IoU threshold -> ap, mrec, mpre."""
+
+        def curve(result: APResult) -> dict[str, Any]:
+            lists = {"mrec": result.recall, "mpre": result.precision}
+            return {"ap": float(result.ap)} | {key: [float(value) for value in lists[key]] for key in lists}
+
+        chosen = variant or self.variant
+        return {
+            name: {float(threshold): curve(result) for threshold, result in results[chosen].items()}
+            for name, results in self.by_class.items()
+        }
+
     def content(self, variant: str | None = None) -> dict[str, Any]:
         """The whole result file: the published keys, then both variants, circumstances and protocol."""
         chosen = variant or self.variant
         return self.published(chosen) | {
             "ap_variant": chosen,
             "ap_by_variant": _areas(self.results),
-            **(
-                {"ap_by_class": {name: _areas(results) for name, results in self.by_class.items()}}
-                if self.by_class
-                else {}
-            ),
+            **_unless_empty("ap_by_class", {name: _areas(results) for name, results in self.by_class.items()}),
+            **_unless_empty("ap_by_range", {name: figures.areas() for name, figures in self.by_range.items()}),
             "frames": self.frames,
             "ground_truths": self.ground_truths,
             "detections": self.detections,
@@ -93,6 +120,7 @@ class Report:
             marks = "   (reported)" if name == self.variant else ""
             text.append(f"{name:<12} {_marks(by_threshold)}{marks}")
         text += [f"  {name:<10} {_marks(results[self.variant])}" for name, results in self.by_class.items()]
+        text += [f"  {name:<10} {_marks(figures.results[self.variant])}" for name, figures in self.by_range.items()]
         if self.megabits_per_frame is not None:
             text.append(f"communication {self.megabits_per_frame:.4g} megabits/frame")
         if self.frames_per_second is not None:
@@ -106,19 +134,24 @@ def evaluate(
     variant: str = GLOBAL_SORT,
     frames_per_second: float | None = None,
     notes: Sequence[str] = (),
+    bands: Bands | None = None,
 ) -> Report:
-    """Compute a report from stored detections; a pure function, so evaluating twice gives the same numbers."""
-    names = detections.protocol.get("classes") or []
-    by_class = {
-        str(names[label - 1]) if label <= len(names) else f"class {label}": _results(
-            detections.of_class(label), thresholds
-        )
-        for label in detections.labels
-    }
+    """Compute a report from stored detections; a pure function, so evaluating twice gives the same numbers.
+
+    Args:
+        bands: distances from the ego, in metres, of which each is also evaluated by itself.
+    """
+    whole = _figures(detections, thresholds)
     return Report(
-        results=_mean(by_class, thresholds) if by_class else _results(detections, thresholds),
-        by_class=by_class,
-        protocol=detections.protocol | {"iou_thresholds": [float(t) for t in thresholds]},
+        results=whole.results,
+        by_class=whole.by_class,
+        by_range={
+            name: _figures(only(detections, partial(in_band, band=band)), thresholds)
+            for name, band in (bands or {}).items()
+        },
+        protocol=detections.protocol
+        | {"iou_thresholds": [float(t) for t in thresholds]}
+        | _unless_empty("ranges", {name: None if band is None else list(band) for name, band in (bands or {}).items()}),
         frames=len(detections),
         ground_truths=detections.ground_truth_count,
         detections=detections.detection_count,
@@ -127,6 +160,13 @@ def evaluate(
         frames_per_second=frames_per_second,
         notes=tuple(notes) + tuple(_warnings(detections)),
     )
+
+
+def _figures(detections: DetectionSet, thresholds: Sequence[float]) -> Figures:
+    by_class = {
+        name: _results(detections.of_class(label), thresholds) for label, name in detections.class_names.items()
+    }
+    return Figures(_mean(by_class, thresholds) if by_class else _results(detections, thresholds), by_class)
 
 
 def _results(detections: DetectionSet, thresholds: Sequence[float]) -> dict[str, dict[float, APResult]]:
@@ -141,11 +181,13 @@ def _mean(by_class: Mapping[str, Results], thresholds: Sequence[float]) -> dict[
     """The plain mean over the classes that have ground truth; NaN when none has."""
 
     def mean(name: str, threshold: float) -> APResult:
-        areas = [results[name][threshold].ap for results in by_class.values()]
-        known = [area for area in areas if not math.isnan(area)]
-        return APResult(sum(known) / len(known) if known else math.nan, [], [])
+        return APResult(mean_over_classes(results[name][threshold].ap for results in by_class.values()), [], [])
 
     return {name: {t: mean(name, t) for t in thresholds} for name in VARIANTS}
+
+
+def _unless_empty(key: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: content} if content else {}
 
 
 def _areas(results: Results) -> dict[str, dict[str, float]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.matching import FrameMatch, match_frame
 
-# Metres from the ego, as CooPre reports them; None: everything.
-DISTANCE_BANDS: Mapping[str, tuple[float, float] | None] = {
+# Metres from the ego; None: everything.
+Bands = Mapping[str, tuple[float, float] | None]
+# As CooPre reports them.
+DISTANCE_BANDS: Bands = {
     "short": (0.0, 30.0),
     "middle": (30.0, 50.0),
     "long": (50.0, 100.0),
@@ -28,6 +32,19 @@ def in_band(corners: NDArray, band: Sequence[float] | None) -> NDArray[np.bool_]
         return np.ones(len(values), bool)
     distance = np.linalg.norm(values[:, :4, :2].mean(axis=1), axis=-1)
     return (band[0] < distance) & (distance < band[1])
+
+
+def in_rectangle(corners: NDArray, x: float, y: float) -> NDArray[np.bool_]:
+    """Return (N,) True for (N, 8, 3) boxes whose corners all lie within x and y metres of the ego, along its axes."""
+    values = np.asarray(corners, np.float32)[..., :2]
+    inside = np.abs(values) <= np.array([x, y], np.float32)
+    return np.all(inside.reshape(len(values), -1), axis=1)
+
+
+def only(detections: DetectionSet, keep: Callable[[NDArray], NDArray[np.bool_]]) -> DetectionSet:
+    """The detections and ground truths whose corners (N, 8, 3) a rule keeps."""
+    frames = tuple(frame.take(keep(frame.boxes), keep(frame.ground_truth)) for frame in detections)
+    return replace(detections, frames=frames)
 
 
 def match_frame_in_band(

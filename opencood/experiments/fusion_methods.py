@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from opencood.communication import Channel, Message
+from opencood.communication import Channel
 from opencood.errors import ConfigError, nearest
+from opencood.experiments.late_messages import candidates_message
 
 Batch = dict[str, dict[str, Any]]
 Outputs = dict[str, Any]
@@ -108,7 +109,7 @@ def check_agents(method: FusionMethod, agents: int | None) -> None:
 
 
 def detect(
-    method: FusionMethod, model: nn.Module, batch: Batch, channel: Channel, reduce: Callable
+    method: FusionMethod, model: nn.Module, batch: Batch, channel: Channel, reduce: Callable[[Outputs], Outputs]
 ) -> tuple[Batch, Outputs]:
     """Run the detector as the method prescribes.
 
@@ -140,7 +141,7 @@ def _as_heard(
         if number == 0:
             outputs[agent] = own(agent)
         elif not method.alone and channel.takes_part(number):
-            message = Message(reduce(own(agent)), kind="boxes")
+            message = candidates_message(reduce(own(agent)))
             received = channel.transmit(message, sender=number, receiver=0)
             if received is not None:
                 outputs[agent] = dict(received.tensors)

@@ -19,6 +19,7 @@ from opencood.experiments.backend_egos import with_egos_of_backends
 from opencood.experiments.fusion_methods import choose_method
 from opencood.experiments.inference import InferenceOptions, run_inference
 from opencood.experiments.result_rows import ResultRow, lines_of, write_csv
+from opencood.experiments.results import labelled
 from opencood.experiments.run_folder import open_run_folder
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ class Entrance:
     def degraded(self) -> str:
         """The part of result and picture names that tells the beams."""
         return "" if self.beams is None else "".join(f"_{m}_{count}" for m, count in self.beams.items())
+
+    @property
+    def label(self) -> str:
+        """Part of file names."""
+        return f"use_cav{self.agents}{self.degraded}"
 
     def __str__(self) -> str:
         beams = "" if self.beams is None else ", beams " + ", ".join(f"{m} {n}" for m, n in self.beams.items())
@@ -99,10 +105,10 @@ def run_in_order(
         settings = replace(
             options,
             agents=entrance.agents if one_by_one else None,
-            suffix=entrance.degraded if one_by_one else f"_use_cav{entrance.agents}{entrance.degraded}",
+            suffix=entrance.degraded if one_by_one else f"_{entrance.label}",
             edit=partial(_edited, entrance=entrance),
             range_quirk=RANGE_QUIRK,
-            save_detections=options.save_detections if keep is None else keep(entrance),
+            save_detections=labelled(options.save_detections, entrance.label) if keep is None else keep(entrance),
         )
         yield entrance, run_inference(settings)
 

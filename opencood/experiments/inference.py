@@ -21,7 +21,9 @@ from opencood.errors import ConfigError
 from opencood.evaluation.detections import DetectionSet, FrameDetections
 from opencood.evaluation.files import write_array
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report, evaluate
+from opencood.evaluation.subsets import Bands
 from opencood.experiments.devices import synchronize
+from opencood.experiments.evaluate import PUBLISHED_BANDS, parse_bands
 from opencood.experiments.fusion_methods import Batch, detect
 from opencood.experiments.participants import clouds_in_ego, participants, send_points
 from opencood.experiments.pictures import scene_of
@@ -43,7 +45,13 @@ def run_inference(options: InferenceOptions) -> Report:
     """
     session = open_session(options)
     detections, speed = collect(session)
-    report = evaluate(detections, variant=reported_variant(session.hypes), frames_per_second=speed, notes=session.notes)
+    report = evaluate(
+        detections,
+        variant=reported_variant(session.hypes),
+        frames_per_second=speed,
+        notes=session.notes,
+        bands=_bands(options, detections),
+    )
     files = []
     if options.save_detections is not None:
         files.append(detections.save(options.save_detections))
@@ -54,14 +62,14 @@ def run_inference(options: InferenceOptions) -> Report:
 
 def collect(session: Session) -> tuple[DetectionSet, float | None]:
     """Run the detector over the split; returns the detections and the speed in frames/s (forward, decoding, NMS)."""
-    channel = Channel(agents=session.agents)
+    channel = session.channel()
     metered = _attach(session, channel)
     frames, seconds, skipped = [], [], 0
     for index, batch in _batches(session):
         if batch is None:
             skipped += 1
             continue
-        channel.meter.start_frame()
+        channel.start_frame(index)
         started = perf_counter()
         boxes, scores, truth = _detect_frame(session, batch, channel)
         seconds.append(perf_counter() - started)
@@ -71,6 +79,7 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
         frame = FrameDetections.of(boxes, scores, truth, message_bytes=sent, name=str(batch["ego"]["sample_idx"]))
         frames.append(frame)
         _save_extras(session, index, batch, frame)
+    session.notes += _channel_notes(session, channel)
     broken = len(session.dataset.frames_left_out)
     if broken:
         session.notes.append(f"{broken} broken frame(s) were left out (on_bad_frame: skip).")
@@ -78,6 +87,24 @@ def collect(session: Session) -> tuple[DetectionSet, float | None]:
         session.notes.append(f"{skipped - broken} frames had no valid agent and were skipped.")
     detections = DetectionSet(tuple(frames), _protocol(session, len(frames)))
     return detections, _speed(seconds)
+
+
+def _channel_notes(session: Session, channel: Channel) -> list[str]:
+    """What the channel did to the messages, where it was told to do something."""
+    changes, meter = session.levels.changes(), channel.meter
+    if not changes:
+        return []
+    if session.method.family == "intermediate" and not hasattr(session.model, "channel"):
+        return ["the detector has no channel: the section channel had no effect."]
+    told = ", ".join(f"{key} {value}" for key, value in changes.items())
+    return [
+        f"channel with {told}: {meter.messages} messages sent, {meter.lost} lost, {meter.withheld} too long to send."
+    ]
+
+
+def _bands(options: InferenceOptions, detections: DetectionSet) -> Bands | None:
+    """The bands asked for; the published ones where there are several classes, as V2X-Real's figures have them."""
+    return parse_bands(options.bands or (PUBLISHED_BANDS if detections.class_names else None))
 
 
 def _speed(seconds: list[float]) -> float | None:
@@ -142,6 +169,7 @@ def _protocol(session: Session, frames: int) -> dict[str, Any]:
         session.checkpoint,
         epoch=session.epoch,
         fusion_method=session.method.name,
+        channel=session.levels.changes() or None,
         agents="all" if session.agents is None else session.agents,
         range=session.range_choice.describe(),
         frames=frames,

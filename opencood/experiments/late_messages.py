@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opencood.communication import Message
 from opencood.geometry.coding import flatten_head
 from opencood.geometry.postprocessors import candidates as heads
 
@@ -51,3 +52,10 @@ class CandidateBoxes:
             flat = self._processor.flat_anchors()
             self._anchors = torch.as_tensor(flat, dtype=torch.float32, device=regression.device)
         return self._anchors
+
+
+def candidates_message(tensors: Mapping[str, Tensor]) -> Message:
+    """What :class:`CandidateBoxes` made as a message; to save bytes the least likely candidates may be left out."""
+    axes = {name: 1 if name == "reg_preds" else 3 for name in tensors}
+    likely = tensors["cls_preds"].amax(dim=(0, 1, 2))
+    return Message(tensors, kind="boxes", entries=axes, importance=likely)

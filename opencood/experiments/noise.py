@@ -14,7 +14,7 @@ from opencood.config.flavor import flavor_of, parity_of
 from opencood.evaluation.files import write_yaml
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report
 from opencood.experiments.inference import InferenceOptions, run_inference
-from opencood.experiments.results import perturb_note
+from opencood.experiments.results import labelled, perturb_note
 from opencood.experiments.run_folder import open_run_folder
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,15 @@ def _sweep(options: InferenceOptions, levels: tuple[float, ...], laplace: bool, 
         log.info("pose noise: %s, %g m and %g degrees", "Laplace" if laplace else "Gauss", level, level)
         noise = gaussian(level) | {"laplace": laplace}
         pictures = 0 if laplace else options.save_vis_interval
+        info = noise_info(level, options, laplace)
         level_options = replace(
             options,
+            save_detections=labelled(options.save_detections, info),
             seed=level_seed(options.seed, level) if parity_of(hypes) == "fixed" else options.seed,
             noise=noise,
             save_vis_interval=pictures,
             results=False,
-            info=noise_info(level, options, laplace),
+            info=info,
         )
         reports[level] = run_inference(level_options)
         kind = ("_laplace" if laplace else "") + perturb_note(options.perturb)

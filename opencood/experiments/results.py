@@ -40,10 +40,30 @@ def perturb_note(section: Mapping[str, Any] | None) -> str:
     return "".join(parts)
 
 
+def channel_note(section: Mapping[str, Any] | None) -> str:
+    """What a run over a worse channel adds to its names, such as ``_drop_0.1``."""
+    return "".join(
+        f"_{key}_{value:g}" if isinstance(value, float) else f"_{key}_{value}" for key, value in (section or {}).items()
+    )
+
+
+def labelled(path: Path | None, label: str) -> Path | None:
+    """The file of one of several evaluations: ``boxes.npz`` -> ``boxes_<label>.npz``."""
+    return None if path is None else path.with_name(f"{path.stem}_{label}{path.suffix}")
+
+
 def write_results(report: Report, folder: Path, info: str) -> list[Path]:
-    """Write ``eval_<info>.yaml``; GenComm's flavors write the sorted variant to a file of its own, as published."""
+    """Write ``eval_<info>.yaml``; GenComm's flavors write the sorted variant to a file of its own, as published.
+
+    Where there are several classes, their published files ``<variant>_<info>_eval.yaml`` come beside it.
+    """
     plain = folder / (f"eval_{info}.yaml" if info else "eval.yaml")
-    if report.protocol.get("flavor") in _WRITES_BOTH:
-        is_sorted = folder / f"eval_global_sort_{info}.yaml"
-        return [write_yaml(is_sorted, report.content(GLOBAL_SORT)), write_yaml(plain, report.content(FRAME_ORDER))]
-    return [write_yaml(plain, report.content())]
+    if report.protocol.get("flavor") not in _WRITES_BOTH:
+        return [write_yaml(plain, report.content())]
+    is_sorted = folder / f"eval_global_sort_{info}.yaml"
+    written = [write_yaml(is_sorted, report.content(GLOBAL_SORT)), write_yaml(plain, report.content(FRAME_ORDER))]
+    if report.by_class:
+        for variant, stem in ((GLOBAL_SORT, "global_sort"), (FRAME_ORDER, "")):
+            file = folder / f"{stem}_{info}_eval.yaml"
+            written.append(write_yaml(file, report.published_classes(variant)))
+    return written

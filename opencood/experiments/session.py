@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from opencood.communication import Channel, ChannelSettings
 from opencood.config.flavor import parity_of
 from opencood.config.loader import Hypes
 from opencood.config.overrides import parse_range
@@ -20,10 +21,11 @@ from opencood.data.perturb.settings import describe
 from opencood.errors import CheckpointError, ConfigError
 from opencood.experiments.build import build_dataset, build_model
 from opencood.experiments.devices import choose_device
+from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.fusion_methods import FusionMethod, check_agents, choose_method, parse_agents
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.participants import FirstAgents
-from opencood.experiments.results import infer_info, perturb_note
+from opencood.experiments.results import channel_note, infer_info, perturb_note
 from opencood.experiments.run_folder import RangeChoice, open_run_folder
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 
@@ -42,8 +44,11 @@ class InferenceOptions:
         agents: ``ego``, ``k`` or ``1..k``: only these take part, the ground truth stays that of all; None = all.
         range_xy: text ``X,Y`` of ``--range`` in metres; None keeps the configured range (published: flavor default).
         save_vis_interval: a picture every so many frames; 0 = none.
+        bands: distances from the ego that are also evaluated by themselves (``evaluate.parse_bands``); None: the
+            published ones where there are several classes, none otherwise.
         limit: only the first so many frames.
         untrained: go on without a checkpoint.
+        channel: keys that replace those of the configuration's section ``channel``.
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
         info: replaces the ``infer_info`` part of result and picture names.
         noise: pose noise ``{pos_std, rot_std, pos_mean, rot_mean, laplace}`` that replaces the configured one.
@@ -63,6 +68,7 @@ class InferenceOptions:
     save_vis_interval: int = 40
     save_npy: bool = False
     save_detections: Path | None = None
+    bands: str | None = None
     no_score: bool = False
     note: str = ""
     device: str = "auto"
@@ -72,6 +78,7 @@ class InferenceOptions:
     untrained: bool = False
     seed: int = SEED
     noise: dict[str, Any] | None = None
+    channel: dict[str, Any] | None = None
     perturb: dict[str, Any] | None = None
     info: str | None = None
     label: str | None = None
@@ -99,6 +106,11 @@ class Session:
     checkpoint: Path | None
     epoch: int
     notes: list[str] = field(default_factory=list)
+    levels: ChannelSettings = field(default_factory=ChannelSettings)
+
+    def channel(self) -> Channel:
+        """What the messages of an evaluation go through."""
+        return Channel(agents=self.agents, settings=self.levels, seed=self.options.seed)
 
     @cached_property
     def reduce(self) -> CandidateBoxes:
@@ -115,7 +127,7 @@ class Session:
         """The ``infer_info`` part of result and picture names."""
         if self.options.info is not None:
             return self.options.info
-        note = self.options.note + perturb_note(self.options.perturb)
+        note = self.options.note + channel_note(self.options.channel) + perturb_note(self.options.perturb)
         name = infer_info(self.options.label or self.method.name, note, self.range_choice, self.epoch, self.agents)
         return name + self.options.suffix
 
@@ -145,6 +157,7 @@ def open_session(options: InferenceOptions) -> Session:
     check_agents(method, agents)
     if parity_of(hypes) == "published":
         np.random.seed(options.seed)
+    levels = ChannelSettings.of(ChannelSettings.of(hypes.get("channel")).changes() | (options.channel or {}))
     device = choose_device(options.device)
     dataset = build_dataset(hypes, train=False, visualize=True)
     if method.family == "early" and agents is not None:
@@ -153,15 +166,22 @@ def open_session(options: InferenceOptions) -> Session:
     checkpoint, epoch = _load_weights(model, options)
     model.to(device).eval()
     notes = range_choice.notes()
+    notes += [f"not sent, but used: {leak}." for leak in getattr(getattr(model, "link", None), "leaks", ())]
     disturbed = describe(hypes.get("perturb"), train=False)
     if disturbed:
         notes.append(f"disturbed by {disturbed}.")
-    return Session(options, hypes, method, agents, range_choice, dataset, model, device, checkpoint, epoch, notes)
+    session = Session(
+        options, hypes, method, agents, range_choice, dataset, model, device, checkpoint, epoch, notes, levels
+    )
+    if method.family == "early" and levels.changes():
+        dataset.send_points_through(session.channel())
+    return session
 
 
 def _check_options(options: InferenceOptions) -> None:
     if Path(options.note).name != options.note:
         raise ConfigError(f"--note: '{options.note}' becomes a part of file names and cannot hold a '/'.")
+    parse_bands(options.bands)
     if options.save_detections is not None and Path(options.save_detections).is_dir():
         raise ConfigError(f"--save_detections: '{options.save_detections}' is a folder; give a file such as boxes.npz.")
 

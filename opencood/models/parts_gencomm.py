@@ -29,6 +29,7 @@ from opencood.registry import REGISTRY, Entry
 UNREAD_OF_NETWORK = ("embed_dim",)
 UNREAD_OF_SCHEDULE = ("beta_schedule", "beta_start", "beta_end")
 CLASSIFIER_WIDTH = 128
+COMMON_DROP = 0.1
 SHRUNK_WIDTH = 256  # of MPDA's spatial shrinker, whatever arrives
 
 
@@ -187,12 +188,17 @@ def of_ego(make: Callable[[Context], nn.Module | None]) -> Callable[[Context], n
 
 
 def degradation(drop: float, noise_std: float = 0.0) -> Callable[[Context], nn.Module | None]:
-    """``degradation``: {drop, noise_std, seed}; ``missing_message: true`` means what a method was published with."""
+    """``degradation``: {drop, noise_std, seed}; ``missing_message: true`` means what a method was published with.
+
+    Repaired, ``missing_message`` is the same for all methods.
+    """
 
     def make(ctx: Context) -> nn.Module | None:
         if ctx.args.get("degradation"):
             return checked(ctx, Degradation, "degradation")
-        return Degradation(drop, noise_std) if ctx.args.get("missing_message") else None
+        if not ctx.args.get("missing_message"):
+            return None
+        return Degradation(drop, noise_std) if ctx.quirk("missing_message_by_method") else Degradation(COMMON_DROP)
 
     return make
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
 
+from opencood.tools._channel_arguments import add_channel, take_channel
 from opencood.tools._cli import Parser, at_least, run
 from opencood.tools._perturb_arguments import add_perturbations, take_perturbations
 
@@ -23,7 +24,6 @@ def parser() -> Parser:
     made.add_argument("--save_npy", action="store_true", help="write npy/<frame>_{pcd,pred,gt}.npy into the run folder")
     made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
     made.add_argument("--no_score", action="store_true", help="pictures without scores")
-    made.add_argument("--save_detections", type=Path, metavar="FILE.npz", help="keep all boxes; see tools/evaluate.py")
     return made
 
 
@@ -38,6 +38,13 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument(
         "--save_vis_interval", type=at_least(0), default=40, metavar="N", help="a picture every N frames, 0: none"
     )
+    made.add_argument(
+        "--save_detections",
+        type=Path,
+        metavar="FILE.npz",
+        help="keep all boxes, see tools/evaluate.py; one file each where several evaluations are made",
+    )
+    made.add_argument("--bands", metavar="A-B,B-C", help="AP by distance from the ego too, in metres; or: published")
     made.add_argument("--note", default="", help="appended to the method in file names")
     made.add_argument("--agents", metavar="ego|k|1..k", help="only these agents take part; ground truth of all")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
@@ -46,6 +53,7 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
     made.add_argument("--seed", type=at_least(0), default=303, help="seed of pose noise and other draws")
     made.add_argument("--untrained", action="store_true", help="go on without a checkpoint, with random weights")
+    add_channel(made)
     add_perturbations(made, when="test")
     return made
 
@@ -53,7 +61,7 @@ def common_parser(description: str | None) -> Parser:
 def parse(made: Parser, argv: Sequence[str] | None) -> dict[str, Any]:
     """The arguments as ``InferenceOptions`` and the tool itself name them."""
     arguments = vars(made.parse_args(argv))
-    return arguments | {"perturb": take_perturbations(made, arguments)}
+    return arguments | {"channel": take_channel(arguments), "perturb": take_perturbations(made, arguments)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

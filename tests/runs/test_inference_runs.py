@@ -1,5 +1,6 @@
 """Whole evaluations on simulated data: folder in, report, result files and pictures out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,31 @@ def test_agents_ego_keeps_the_ground_truth_and_sends_nothing(runs, detector):
     assert any("use_cav1" in file for file in alone.files)
 
 
+@pytest.mark.parametrize("detector", ["late", "early", "intermediate"])
+def test_a_worse_channel_is_met_by_every_way_of_fusing(runs, tmp_path, detector):
+    def boxes(name, **changes):
+        kept = tmp_path / f"{name}.npz"
+        report = run_inference(
+            InferenceOptions(runs[detector], save_vis_interval=0, save_detections=kept, **QUIET, **changes)
+        )
+        return report, [frame.boxes for frame in DetectionSet.load(kept)]
+
+    plain, all_heard = boxes("plain")
+    _, alone = boxes("alone", agents="ego")
+    lost, nothing_heard = boxes("lost", channel={"drop": 1.0})
+    assert all(map(np.array_equal, nothing_heard, alone))
+    assert lost.megabits_per_frame == pytest.approx(plain.megabits_per_frame)  # sent all the same
+    assert lost.protocol["channel"] == {"drop": 1.0} and any("messages sent" in note for note in lost.notes)
+    assert any("drop_1" in file for file in lost.files)
+    short, _ = boxes("short", channel={"precision": "int8"})
+    assert short.megabits_per_frame < plain.megabits_per_frame
+    half, some_heard = boxes("half", channel={"drop": 0.5})
+    assert not all(map(np.array_equal, some_heard, all_heard)) and not all(map(np.array_equal, some_heard, alone))
+    budget = {"late": 1.0, "early": 8.0, "intermediate": 8.0}[detector]  # kilobytes, less than they send
+    thrifty, _ = boxes("thrifty", channel={"budget": budget})
+    assert 0 < thrifty.megabits_per_frame < plain.megabits_per_frame
+
+
 def test_late_with_the_ego_alone_is_no_fusion(runs, tmp_path):
     files = [tmp_path / "no.npz", tmp_path / "ego.npz"]
     run_inference(InferenceOptions(runs["late"], "no", save_vis_interval=0, save_detections=files[0], **QUIET))
@@ -143,10 +169,11 @@ def test_published_parity_takes_the_published_range_and_says_so(make_run):
     assert any("published default of heal" in note for note in report.notes)
 
 
-def test_noise_sweep_is_repeatable_and_starts_clean(runs):
+def test_noise_sweep_is_repeatable_and_starts_clean(runs, tmp_path):
     options = InferenceOptions(runs["intermediate"], save_vis_interval=0, limit=2, **QUIET)
     plain = run_inference(options)
-    first, laplace = run_noise_sweep(options, also_laplace=True)
+    kept = tmp_path / "boxes.npz"
+    first, laplace = run_noise_sweep(replace(options, save_detections=kept), also_laplace=True)
     (again,) = run_noise_sweep(options)
     assert list(first.reports) == [0.0, 0.2, 0.4, 0.6]
     assert first.reports[0.0].published() == plain.published()
@@ -154,6 +181,9 @@ def test_noise_sweep_is_repeatable_and_starts_clean(runs):
     assert summary["ap50"] == [report.ap(0.5) for report in first.reports.values()]
     assert [r.published() for r in first.reports.values()] == [r.published() for r in again.reports.values()]
     assert Path(laplace.files[0]).name == "AP030507_laplace.yaml"
+    again_from_file = evaluate_file(tmp_path / "boxes_0.4_0.4_0_0_intermediate_laplace.npz")
+    assert again_from_file.published() == laplace.reports[0.4].published()
+    assert len(list(tmp_path.glob("boxes_*.npz"))) == 8
 
 
 def test_no_checkpoint_is_an_error_unless_asked_for(make_run):

@@ -81,6 +81,7 @@ TOP = (
     Key("noise_setting", MAP, {"add_noise": False}, "pose noise (GenComm: also delay)"),
     Key("wild_setting", MAP, None, "pose noise and delay (OpenCOOD, V2V4Real, V2X-Real, CooPre)"),
     Key("perturb", MAP, None, "disturbances by name: pose_noise, delay, asynchrony, drop_agents, fog, snow..."),
+    Key("channel", MAP, None, "what happens to messages in testing: drop, bit_error, precision, budget"),
     Key("ego_diff_cav", BOOL, False, "GenComm training: collaborators never have the ego's modality"),
     Key("verify_mode", ANY, False, "GenComm: a short training and validation set"),
     Key("only_vis_ego", BOOL, True, "late fusion pictures show the ego's points only"),

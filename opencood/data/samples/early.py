@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opencood.communication import Channel
+from opencood.communication.message import points_message
 from opencood.data import collate
 from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Frame
@@ -23,7 +26,15 @@ from opencood.registry import register
 
 
 class Early(SampleMaker):
-    """Samples whose agents send their points."""
+    """Samples whose agents send their points.
+
+    Attributes:
+        channel: what the points go through on their way to the ego; None: all arrive as they are.
+        first_frame: number of the first frame of this data set for that channel.
+    """
+
+    channel: Channel | None = None
+    first_frame = 0
 
     def __init__(self, settings: SampleSettings) -> None:
         super().__init__(settings, homogeneous_inputs(settings))
@@ -36,7 +47,9 @@ class Early(SampleMaker):
         scene = gather(frame, settings.comm_range, self.inputs.takes_part, elect_again=False)
         if scene is None:
             return None
-        clouds = [projected(own_cloud(agent, draws), scene.to_ego(agent)) for agent in scene.agents]
+        own = [own_cloud(agent, draws) for agent in scene.agents]
+        heard = own if self.channel is None else self._heard(own, self.channel, frame.index)
+        clouds = [projected(cloud, scene.to_ego(agent)) for cloud, agent in zip(heard, scene.agents, strict=True)]
         cloud = np.concatenate(with_owners(clouds) if self.inputs.wants_owners else clouds)
         truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
         entry = self.facts(frame, scene.ids) | {"lidar_pose": scene.poses, "lidar_pose_clean": scene.poses_clean}
@@ -47,6 +60,15 @@ class Early(SampleMaker):
         part = self.inputs.encode(scene.ego, points_in_range(cloud, settings.point_range), draws)
         check_points([part], frame.label, settings.point_range)
         return {EGO: entry | label_entry(truth, settings) | {"parts": [part]}}
+
+    def _heard(self, clouds: Sequence[NDArray[np.float32]], channel: Channel, frame: int) -> list[NDArray[np.float32]]:
+        """What the ego, the first agent, hears of all clouds (N, 4); its own it knows."""
+        channel.start_frame(self.first_frame + frame)
+        heard = list(clouds[:1])
+        for number, cloud in enumerate(clouds[1:], start=1):
+            message = channel.transmit(points_message(cloud), sender=number, receiver=0)
+            heard.append(cloud[:0] if message is None else message.tensors["points"].numpy())
+        return heard
 
     def join(self, entries: Sequence[Entry], draws: Draws) -> dict[str, Any]:
         """Return the joint cloud, the boxes, the targets, and the agents' poses."""

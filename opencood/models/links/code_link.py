@@ -96,7 +96,7 @@ class SharedSpaceLink(CodeLink):
         tensors: dict[str, Tensor] = {}
         for m, level in maps.items():
             tensors |= self.write(codebook, m, codebook.encode_map(level))
-        return Message(tensors, "codes", maps)
+        return Message(tensors, "codes", maps, words=self.wire(codebook).words_of(maps))
 
     def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
         """The decoded maps, and ``codebook_loss`` where the senders' own maps are at hand."""

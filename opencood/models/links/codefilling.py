@@ -91,7 +91,7 @@ class CodeFillingLink(Link):
         tensors = {"mask": pack_bits(mask.long(), 1), "codes": pack_bits(codes[mask], width_of(quantizer.words))}
         if self._parts.mask.solver:
             tensors["confidence"] = confidence  # the ego compares the agents cell by cell
-        return Message(tensors, kind="codes")
+        return Message(tensors, kind="codes", words=("codes",))
 
     def _unpacked(self, message: Message, like: Tensor) -> Message:
         """What one agent's bytes say, as tensors of the batch path; ``like`` (B, C, H, W) tells the size of the map."""
@@ -99,7 +99,7 @@ class CodeFillingLink(Link):
         height, width = like.shape[-2:]
         mask = unpack_bits(message.tensors["mask"], 1, height * width).bool()
         count = int(mask.sum()) * LEVELS * quantizer.groups
-        codes = unpack_bits(message.tensors["codes"], width_of(quantizer.words), count)
+        codes = unpack_bits(message.tensors["codes"], width_of(quantizer.words), count).clamp(max=quantizer.words - 1)
         rows = like.new_zeros(height * width, quantizer.channels)
         rows[mask] = quantizer.decode(codes.view(-1, LEVELS, quantizer.groups))
         level = rows.view(1, height, width, -1).permute(0, 3, 1, 2)

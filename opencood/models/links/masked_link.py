@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -83,7 +84,7 @@ class MaskedLink(SharedSpaceLink):
         assert masker is not None and self._confidence is not None  # joined and bound by the builder
         mask = masker(self._confidence(own.map)).flatten(1)
         sent = super().send(own, request)
-        return Message({**sent.tensors, MASK: pack(mask, 1)}, sent.kind, sent.kept)
+        return replace(sent, tensors={**sent.tensors, MASK: pack(mask, 1)})
 
     def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
         """The maps, ``_mask`` (N, 1, H, W) of 0 and 1 for the fuse stage, and ``comm_rates``."""

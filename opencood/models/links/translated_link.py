@@ -133,7 +133,7 @@ class TranslatedLink(CodeLink):
                 tensors[m] = self._translate(m, level, target)
             else:
                 tensors |= self.write(space, m, self._words(m, level, target, space))
-        return Message(tensors, target)
+        return Message(tensors, target, words=self.wire(space).words_of(own.modality))
 
     def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
         """The decoded maps; in train mode ``backend_modality``, the target that was drawn."""

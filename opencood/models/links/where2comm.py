@@ -49,7 +49,9 @@ class WhereLink(Link):
         if own.agents > 1:
             return Message({"map": kept, **rate})
         cells = _resized(chosen, level).flatten().nonzero()[:, 0]
-        return Message({"values": kept[0].flatten(1).T[cells], "cells": cells.to(torch.int32), **rate})
+        values = kept[0].flatten(1).T[cells]
+        tensors = {"values": values, "cells": cells.to(torch.int32), **rate}
+        return Message(tensors, entries={"values": 0, "cells": 0}, importance=values.abs().amax(dim=1))
 
     def receive(self, messages: Sequence[Message], ego: SceneFeatures, target: SceneFeatures) -> SceneFeatures:
         """Maps with zeros in cells that were not sent; ``com``, the mean rate, as extra output."""

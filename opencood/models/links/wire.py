@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,10 @@ class Wire:
         if self.form not in FORMS:
             raise ConfigError(f"model.args.codebook.message: '{self.form}' is none of {', '.join(FORMS)}.")
 
+    def words_of(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """The tensors in which a wrong bit makes another word; under an entropy code it makes nonsense."""
+        return tuple(dict.fromkeys(modalities)) if self.form == "packed" else ()
+
     def write(self, modality: str, choices: Tensor) -> dict[str, Tensor]:
         """The tensors of the words (n, layers, H, W) of n agents of one modality."""
         size = torch.tensor(choices.shape[-2:], dtype=torch.int16)
@@ -56,7 +60,7 @@ class Wire:
         height, width = size.tolist()
         cells = height * width
         if self.form == "packed":
-            choices = unpack(data, self.layers * cells, bits_for(self.words))
+            choices = unpack(data, self.layers * cells, bits_for(self.words)).clamp(max=self.words - 1)
         else:
             agents = [expand(bytes(agent.tolist()), self.layers, cells, self.words) for agent in data]
             choices = torch.stack(agents).to(data.device)

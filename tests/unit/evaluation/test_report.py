@@ -8,6 +8,7 @@ import yaml
 
 from opencood.evaluation.detections import DetectionSet, FrameDetections
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, evaluate
+from opencood.evaluation.subsets import in_rectangle, only
 from opencood.evaluation.tables import markdown_table, text_table
 from opencood.geometry.boxes import boxes_to_corners_3d
 
@@ -111,6 +112,37 @@ def test_a_class_without_ground_truth_is_left_out_of_the_mean():
     report = evaluate(DetectionSet((FrameDetections.of(corners, scored, (corners[:1], [1])),)))
     assert report.ap(0.5) == 1.0
     assert math.isnan(report.by_class["class 3"][GLOBAL_SORT][0.5].ap)
+
+
+def test_bands_of_distance_are_evaluated_by_themselves():
+    report = evaluate(FRAMES, bands={"near": (0.0, 10.0), "beyond": (10.0, 100.0), "all": None})
+    # a car at the ego itself is at distance 0, which no band holds
+    assert math.isnan(report.by_range["near"].results[GLOBAL_SORT][0.5].ap)
+    assert report.by_range["beyond"].results[GLOBAL_SORT][0.5].ap == pytest.approx(1 / 2)
+    assert report.by_range["all"].areas() == report.content()["ap_by_variant"]
+    content = report.content()
+    assert content["ap_by_range"]["beyond"][FRAME_ORDER]["0.5"] == pytest.approx(1 / 2)
+    assert content["protocol"]["ranges"] == {"near": [0.0, 10.0], "beyond": [10.0, 100.0], "all": None}
+    assert "beyond" in "\n".join(report.lines())
+
+
+def test_a_class_file_holds_curves_by_class_and_threshold():
+    truth = (boxes_to_corners_3d(np.array([car(0), car(20)], np.float32), "hwl"), np.array([1, 2]))
+    scored = np.array([[0.9, 1]], np.float32)
+    frames = DetectionSet(
+        (FrameDetections.of(truth[0][:1], scored, truth),), {"classes": ["vehicle", "pedestrian", "truck"]}
+    )
+    content = evaluate(frames, thresholds=(0.3, 0.5)).published_classes()
+    assert list(content) == ["vehicle", "pedestrian", "truck"]
+    assert content["vehicle"][0.5] == {"ap": 1.0, "mrec": [0.0, 1.0, 1.0], "mpre": [1.0, 1.0, 0.0]}
+    assert content["pedestrian"][0.3]["ap"] == 0.0
+    assert math.isnan(content["truck"][0.3]["ap"])  # the data have none
+
+
+def test_a_rectangle_keeps_boxes_that_lie_within():
+    near = only(FRAMES, lambda corners: in_rectangle(corners, 21.9, 2.0))
+    assert [len(frame.boxes) for frame in near] == [1, 1]
+    assert [len(frame.boxes) for frame in only(FRAMES, lambda corners: in_rectangle(corners, 22.0, 2.0))] == [1, 2]
 
 
 def test_tables():

@@ -30,9 +30,9 @@ STAMP_TRAINING = "heter_model_baseline_w_stamp"
 NAMES = ["m1", "m2", "m2", "m1", "m2"]
 
 
-def two_types(name, ego="m1", **changes):
+def two_types(name, ego="m1", parity="fixed", **changes):
     """A detector of m1 and m2."""
-    config = hypes(name, ego_modality=ego, **changes)
+    config = hypes(name, ego_modality=ego, **changes) | {"parity": parity}
     args = config["model"]["args"]
     args["m2"] = copy.deepcopy(args["m1"])
     torch.manual_seed(2)
@@ -247,6 +247,17 @@ def test_missing_messages_change_what_egos_read(name):
         outputs = [model(two_type_batch())["cls_preds"] for model in (whole, damaged)]
         lonely = [model(two_type_batch(["m1"], (1,)))["cls_preds"] for model in (whole, damaged)]
     assert not torch.allclose(*outputs) and torch.equal(*lonely)
+
+
+def test_repaired_missing_messages_are_the_same_for_every_method():
+    methods = (STAGE2, CODEBOOK, STAMP, MPDA, "heter_model_baseline_w_backalign")
+    levels = {
+        parity: {(m.degradation.drop, m.degradation.noise_std) for m in
+                 (two_types(name, missing_message=True, parity=parity) for name in methods)}
+        for parity in ("published", "fixed")
+    }  # fmt: skip
+    assert levels["published"] == {(0.1, 0.0), (0.05, 3.0), (0.2, 0.0)}
+    assert levels["fixed"] == {(0.1, 0.0)}
 
 
 # --- CodeFilling --------------------------------------------------------------------------------
