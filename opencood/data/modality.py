@@ -45,6 +45,8 @@ class Roster:
         validation: all agents draw from ``ego_modalities`` (CodeAlign).
         apart: collaborators never draw a modality of the ego (GenComm).
         drawn: modalities are drawn, as in training, although the order is that of testing (GenComm, as published).
+        pair: in testing the first agent of every scene has the first of these modalities and leads, all others have the
+            second, whatever the assignment says of them (CodeAlign's pair average).
         recalls: where another agent must lead, agents that the mode of the data set left out come back, as published.
     """
 
@@ -61,6 +63,7 @@ class Roster:
     apart: bool = False
     drawn: bool = False
     recalls: bool = False
+    pair: tuple[str, str] | None = None
 
     def scenarios(self, found: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the scenarios that take part, in order, each with the group it belongs to (none: empty).
@@ -98,6 +101,8 @@ class Roster:
             shuffled = list(ids)
             draws.python.shuffle(shuffled)
             return shuffled
+        if self.pair:
+            return list(ids)
         names = self._names(scenario, [*ids, *(present if self.recalls else ())])
         if names is None or names[ids[0]] in self.ego_modalities:
             return list(ids)
@@ -110,6 +115,8 @@ class Roster:
         self, scenario: str, ids: Sequence[str], position: int, draws: Draws, group: Sequence[str] = ()
     ) -> str:
         """Return the modality of the agent at a position of the order, for one stamp; training draws from a group."""
+        if self.pair:
+            return self.pair[position > 0]
         if self.validation or (self.train and group):
             return draws.python.choice(list(self.ego_modalities if self.validation else group))
         drawn = self.train or self.drawn
@@ -187,10 +194,11 @@ def build_roster(hypes: Mapping[str, Any], train: bool, closed: bool = False) ->
     closed = closed or flavor_of(hypes) == "codealign"
     assignment = load_assignment(hypes) if closed or not train else None
     apart = bool(hypes.get("ego_diff_cav", False))
+    pair = None if train else _pair(heter)
     return Roster(
         ego_modalities=leading,
         modalities=modalities,
-        mapping=dict(given(heter, "mapping_dict") or {}),
+        mapping={} if pair else dict(given(heter, "mapping_dict") or {}),
         preference=dict(given(heter, "cav_preference") or {}),
         lidar_channels=dict(given(heter, "lidar_channels_dict") or {}),
         assignment=assignment,
@@ -201,7 +209,23 @@ def build_roster(hypes: Mapping[str, Any], train: bool, closed: bool = False) ->
         apart=apart,
         recalls=bool(quirk(hypes, "modality_overrides_mode")),
         drawn=apart and bool(quirk(hypes, "ego_diff_cav_in_test")),
+        pair=pair,
     )
+
+
+def _pair(heter: Mapping[str, Any]) -> tuple[str, str] | None:
+    """``heter.pair``: modality of the first agent, and of all others.
+
+    Raises:
+        ConfigError: it does not name two modalities of ``modality_setting``.
+    """
+    names = given(heter, "pair")
+    if names is None:
+        return None
+    known = heter["modality_setting"]
+    if not isinstance(names, list | tuple) or len(names) != 2 or not set(names) <= set(known):
+        raise ConfigError(f"heter.pair: expected two of the modalities {', '.join(known)}, found {names}.")
+    return str(names[0]), str(names[1])
 
 
 def _groups(heter: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:

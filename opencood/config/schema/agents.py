@@ -28,6 +28,7 @@ HETER = (
     Key("cav_preference", MAP, None, "probability of each collaborator modality in training; absent: equal"),
     Key("definition_path", TEXT, None, "library of modalities (CodeAlign)"),
     Key("heter_group", LIST, None, "groups of modalities (CodeAlign)"),
+    Key("pair", TEXTS, None, "testing: modality of the first agent of every scene, and of all others"),
     Key("protocol_modality", TEXT, None, "shared protocol agent (STAMP)"),
 )
 
