@@ -78,5 +78,5 @@ def _shown(values: np.ndarray | None) -> str:
 def _f1(row: Tested | None) -> str:
     if row is None or not row.operating:
         return ""
-    at = row.operating
-    return f"{np.mean([one.f1 for one in at]):.3f} at {np.mean([one.threshold for one in at]):.2f}"
+    f1, threshold = (np.mean([getattr(one, name) for one in row.operating]) for name in ("f1", "threshold"))
+    return f"{f1:.3f} at {threshold:.2f}" if np.isfinite(threshold) else f"{f1:.3f}"

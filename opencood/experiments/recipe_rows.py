@@ -122,4 +122,3 @@ def csv_lines(rows: Mapping[str, Tested]) -> list[str]:
             cells = [*who, str(number), str(len(found)), *areas, *point, "" if size is None else f"{size:.6f}"]
             lines.append(",".join(cells))
     return lines
-

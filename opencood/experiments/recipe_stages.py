@@ -20,9 +20,9 @@ from opencood.config.splits import split_paths
 from opencood.config.tree import overlaid, with_value
 from opencood.errors import ConfigError, nearest
 from opencood.evaluation.files import write_yaml
+from opencood.experiments.build import build_model
 from opencood.experiments.continued import prepare_run
 from opencood.experiments.folders import checkpoints_of
-from opencood.experiments.build import build_model
 from opencood.experiments.inference import InferenceOptions
 from opencood.experiments.merging import MERGED, merge_runs
 from opencood.experiments.protocol import file_digest

@@ -144,8 +144,8 @@ def _parameter_grid(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> l
     for label, stages in recipe.parameters.items():
         tasks = [next(task for task in tasks_of(recipe) if task.stage.name == stage) for stage in stages]
         numbers = [facts[task.name].get("parameters") for task in tasks]
-        total = None if None in numbers else sum(map(int, numbers))
-        lines.append([label, "" if total is None else f"{total:,}"])
+        known = [int(number) for number in numbers if number is not None]
+        lines.append([label, f"{sum(known):,}" if len(known) == len(numbers) else ""])
     return [("parameters that train", TRAINED, lines)] if lines else []
 
 

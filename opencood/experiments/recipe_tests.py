@@ -68,8 +68,9 @@ def _on(options: InferenceOptions, pair: tuple[str, ...], file: Path, split: Any
     """The options of one test; an ego alone is the first of agents that are all like it."""
     if not pair and split is None:
         return replace(options, save_detections=file)
-    alone = {"agents": "ego"} if len(pair) == 1 else {}
-    return replace(options, save_detections=file, edit=partial(_edit, pair=pair, split=split), results=False, **alone)
+    agents = "ego" if len(pair) == 1 else options.agents
+    edit = partial(_edit, pair=pair, split=split)
+    return replace(options, agents=agents, save_detections=file, edit=edit, results=False)
 
 
 def _edit(hypes: Mapping[str, Any], pair: tuple[str, ...], split: Any) -> dict[str, Any]:

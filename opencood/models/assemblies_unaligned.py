@@ -8,7 +8,7 @@ from typing import Any
 from opencood.models import parts_codealign as own
 from opencood.models import stages_codealign
 from opencood.models.assemblies import HEADS
-from opencood.models.assemblies_codealign import CROP, ELSEWHERE, ENCODED, FIT, SHARED_ARGS, SHARED, fuse_as_chosen
+from opencood.models.assemblies_codealign import CROP, ELSEWHERE, ENCODED, FIT, SHARED, SHARED_ARGS
 from opencood.models.assembly import FuseStage, Part, plain_link
 from opencood.models.builder import register_assembly
 from opencood.models.freezing import nothing_frozen
