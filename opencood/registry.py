@@ -41,6 +41,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "model": (
         "opencood.models.assemblies",
         "opencood.models.assemblies_codealign",
+        "opencood.models.assemblies_unaligned",
         "opencood.models.assemblies_collab",
         "opencood.models.assemblies_variants",
         "opencood.models.assemblies_voxels",

@@ -14,8 +14,16 @@ A recipe is a YAML map (see ``opencood/recipes``)::
       final: {merge: [m3, base], hypes: final.yaml}        # the collaboration base last
       test:  {infer: final, in_order: [1, 2]}              # without in_order: all agents together
     compare: [[test 2, test 1]]     # differences of rows of the table, with intervals
+    parameters: {m3 joins: [m3]}    # what some trainings change, as a table
+    measured: {base: 300}           # seconds that stages took elsewhere, for the estimate of a first run
 
-Stages come in the order in which they run; each names only earlier ones, or existing run folders.
+Stages come in the order in which they run; each names only earlier ones, or existing run folders. Where a
+configuration names checkpoints by itself (CodeAlign), ``weights`` fills them in; ``assemble`` makes a run folder of
+nothing else::
+
+      codes: {train: codes.yaml, weights: {m1.model_path: base}}     # keys below model.args
+      final: {assemble: deployed.yaml, weights: {backend.m1: codes, load_aligner.m1: codes}}
+      test:  {infer: final, pairs: [[m1, m2], [m2, m1]]}   # ego m1 and all others m2, and the reverse
 """
 
 from __future__ import annotations
@@ -31,14 +39,17 @@ from opencood.config.flavor import SHIPPED
 from opencood.errors import ConfigError, nearest
 from opencood.experiments.run_places import LOGS
 
-TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare")
+TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "parameters", "measured")
 # Kind of stage -> the keys it may have besides its own.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": (),
-    "train": ("data", "set", "start", "take", "rename", "half", "workers", "device"),
+    "train": ("data", "set", "start", "take", "rename", "weights", "half", "workers", "device"),
     "merge": ("hypes", "data", "set"),
-    "infer": ("in_order", "lidar_degrade", "options"),
+    "assemble": ("weights", "data", "set"),
+    "infer": ("in_order", "lidar_degrade", "pairs", "method", "truth", "threshold_from", "options"),
 }
+# Kinds that make weights.
+TRAINED = ("train", "merge", "assemble")
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,35 @@ class Stage:
         return self.spec[self.kind]
 
     @property
-    def needs(self) -> list[str]:
-        """Whose weights it takes, in order: names of stages or run folders."""
+    def hypes(self) -> str:
+        """The hypes file of a stage that makes weights."""
+        return str(self.spec["hypes"] if self.kind == "merge" else self.subject)
+
+    @property
+    def starts(self) -> list[str]:
+        """Whose weights it begins with, merges or tests, in order: names of stages or run folders."""
         named = {"train": self.spec.get("start"), "merge": self.subject, "infer": self.subject}.get(self.kind)
         return [] if named is None else [named] if isinstance(named, str) else [str(name) for name in named]
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Keys below ``model.args`` that name a checkpoint, and whose it is: a stage or a run folder."""
+        return {str(key): str(name) for key, name in (self.spec.get("weights") or {}).items()}
+
+    @property
+    def needs(self) -> list[str]:
+        """All whose weights it takes, each once."""
+        return list(dict.fromkeys([*self.starts, *self.weights.values()]))
+
+    @property
+    def method(self) -> str:
+        """How the rows of a test are called; several stages may test one method."""
+        return str(self.spec.get("method", self.name))
+
+    @property
+    def pairs(self) -> list[tuple[str, ...]]:
+        """Modality of the ego, and that of all others unless the ego is alone."""
+        return [tuple(map(str, pair)) for pair in self.spec.get("pairs", ())]
 
     @property
     def per_seed(self) -> bool:
@@ -79,10 +115,17 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
     title: str = ""
+    parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     def stage(self, name: str) -> Stage | None:
         """The stage of a name, or None when it names a run folder."""
         return self.stages.get(name)
+
+    def run_folder(self, text: str) -> Path:
+        """A run folder that no stage makes: beside the recipe, else in the working directory."""
+        beside = self.file.parent / text
+        return beside if beside.is_dir() else Path(text)
 
     def hypes_file(self, text: str) -> Path:
         """A hypes file: beside the recipe, in the working directory, or among the shipped ones.
@@ -121,10 +164,15 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         changes=_map(content.get("set", {}), f"{file}: set"),
         compare=tuple(_pair(pair, file) for pair in content.get("compare", ())),
         title=str(content.get("title", name)),
+        parameters={str(k): tuple(v) for k, v in _map(content.get("parameters", {}), f"{file}: parameters").items()},
+        measured={str(k): float(v) for k, v in _map(content.get("measured", {}), f"{file}: measured").items()},
     )
     for stage in recipe.stages.values():
-        if stage.kind in ("train", "merge"):
-            recipe.hypes_file(str(stage.spec["hypes"] if stage.kind == "merge" else stage.subject))
+        if stage.kind in TRAINED:
+            recipe.hypes_file(stage.hypes)
+    for name in (name for names in recipe.parameters.values() for name in names):
+        if name not in recipe.stages or recipe.stages[name].kind != "train":
+            raise ConfigError(f"{file}: parameters: '{name}' is no training.{nearest(name, recipe.stages)}")
     return recipe
 
 
@@ -146,18 +194,33 @@ def _stage(name: str, spec: Mapping[str, Any], earlier: Mapping[str, Stage], fil
     _known(spec, (stage.kind, *KINDS[stage.kind]), where)
     if stage.kind == "merge" and ("hypes" not in spec or not stage.needs):
         raise ConfigError(f"{where}: merge needs the list of runs, the base last, and 'hypes' of the merged detector.")
-    if stage.kind == "infer" and len(stage.needs) != 1:
-        raise ConfigError(f"{where}: infer takes one stage or run folder.")
+    if stage.kind == "infer":
+        _check_test(stage, earlier, where)
     for need in stage.needs:
-        _check_need(need, earlier, where)
+        _check_need(need, earlier, where, file)
     return stage
 
 
-def _check_need(need: str, earlier: Mapping[str, Stage], where: str) -> None:
+def _check_test(stage: Stage, earlier: Mapping[str, Stage], where: str) -> None:
+    if len(stage.starts) != 1:
+        raise ConfigError(f"{where}: infer takes one stage or run folder.")
+    pairs = stage.spec.get("pairs", [])
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) in (1, 2) for pair in pairs):
+        raise ConfigError(f"{where}: pairs: expected pairs such as [m1, m2], or [m1] for an ego alone.")
+    if stage.pairs and ("in_order" in stage.spec or stage.spec.get("lidar_degrade")):
+        raise ConfigError(f"{where}: pairs and in_order are two ways to test; make a stage of each.")
+    if "threshold_from" in stage.spec and stage.spec["threshold_from"] not in ("validate", "train"):
+        raise ConfigError(f"{where}: threshold_from: expected validate or train, never the split that is tested.")
+    tested = {other.method for other in earlier.values() if other.kind == "infer"}
+    if "truth" in stage.spec and stage.spec["truth"] not in tested:
+        raise ConfigError(f"{where}: truth: '{stage.spec['truth']}' is no method tested before.")
+
+
+def _check_need(need: str, earlier: Mapping[str, Stage], where: str, file: Path) -> None:
     if need in earlier:
-        if earlier[need].kind not in ("train", "merge"):
+        if earlier[need].kind not in TRAINED:
             raise ConfigError(f"{where}: '{need}' makes no weights (it is a stage of kind {earlier[need].kind}).")
-    elif not Path(need).is_dir():
+    elif not Path(need).is_dir() and not (file.parent / need).is_dir():
         raise ConfigError(f"{where}: '{need}' is neither an earlier stage nor a run folder.{nearest(need, earlier)}")
 
 

@@ -17,6 +17,7 @@ from opencood.errors import OpencoodError
 from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
 from opencood.experiments.devices import choose_device
 from opencood.experiments.recipe_stages import Task
+from opencood.experiments.recipe_tests import tests_of
 from opencood.training.settings import settings_from
 
 
@@ -44,12 +45,20 @@ def estimate_lines(tasks: Sequence[Task], measured: Mapping[str, float]) -> list
             continue
         if task.stage.name not in probed:  # seeds differ in nothing that takes time
             probed[task.stage.name] = _workload(task)
-        loads.append(probed[task.stage.name])
+        loads.append(_or_elsewhere(probed[task.stage.name], task))
     lines = [f"estimate: {task.name}: {load}" for task, load in zip(tasks, loads, strict=True)]
     known_seconds = [load.seconds for load in loads if load.seconds is not None]
     unknown = len(loads) - len(known_seconds)
     rest = f", and {unknown} task(s) that cannot be told yet" if unknown else ""
     return [*lines, f"estimate: together {duration(sum(known_seconds))}{rest}"]
+
+
+def _or_elsewhere(load: Workload, task: Task) -> Workload:
+    """The load, with what the recipe says it took elsewhere where nothing is known here."""
+    elsewhere = task.recipe.measured.get(task.stage.name)
+    if load.seconds is not None or elsewhere is None:
+        return load
+    return Workload(f"{load.words}, as measured elsewhere", elsewhere)
 
 
 def duration(seconds: float) -> str:
@@ -69,7 +78,7 @@ def _workload(task: Task) -> Workload:
     kind = task.stage.kind
     if kind == "simulate":
         return Workload(f"simulation {dict(task.stage.subject or {})}", None)
-    if kind == "merge":
+    if kind in ("merge", "assemble"):
         return Workload("merging", 5.0)
     try:
         return _training(task) if kind == "train" else _testing(task)
@@ -92,7 +101,7 @@ def _training(task: Task) -> Workload:
 
 
 def _testing(task: Task) -> Workload:
-    [run] = task.runs()
+    [run] = task.starts()
     if not run.is_dir():
         return Workload("testing", None)
     hypes = load_yaml(None, model_dir=run)
@@ -100,7 +109,7 @@ def _testing(task: Task) -> Workload:
         return Workload("testing", None)
     options = task.stage.spec.get("options", {})
     dataset = build_dataset(hypes.replaced({**hypes, "validate_dir": hypes["test_dir"]}), train=False)
-    frames = min(len(dataset), options.get("limit") or len(dataset)) * len(task.stage.spec.get("in_order", [1]))
+    frames = min(len(dataset), options.get("limit") or len(dataset)) * tests_of(task.stage)
     seconds = _seconds_of_step(hypes, dataset, choose_device(options.get("device", "auto")), training=False)
     return Workload(f"{frames} frames", frames * seconds)
 

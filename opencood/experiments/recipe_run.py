@@ -109,7 +109,7 @@ class Runner:
         with _logging_to(task.log):
             try:
                 inputs = task.inputs()
-                facts = task.run(inputs)
+                facts = task.work(inputs)
                 outputs = {str(file): file_digest(file) for file in task.outputs()}
             except OpencoodError as error:
                 raise type(error)(f"stage {task.name}: {error} (log: {task.log})") from error

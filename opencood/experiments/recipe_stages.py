@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,23 @@ from opencood.config.loader import Hypes, load_file, load_yaml, reparse
 from opencood.config.overrides import update_dict
 from opencood.config.save import digest, save_config
 from opencood.config.splits import split_paths
-from opencood.config.tree import overlaid
+from opencood.config.tree import overlaid, with_value
 from opencood.data.build import format_of
 from opencood.errors import ConfigError, nearest
 from opencood.evaluation.files import write_yaml
+from opencood.experiments.build import build_model
 from opencood.experiments.continued import prepare_run
 from opencood.experiments.folders import checkpoints_of
-from opencood.experiments.in_order import Entrance, run_in_order
-from opencood.experiments.inference import InferenceOptions, run_inference
-from opencood.experiments.merging import merge_runs
+from opencood.experiments.inference import InferenceOptions
+from opencood.experiments.merging import MERGED, merge_runs
 from opencood.experiments.protocol import file_digest
-from opencood.experiments.recipe import Recipe, Stage
+from opencood.experiments.recipe import TRAINED, Recipe, Stage
+from opencood.experiments.recipe_tests import run_tests
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
 from opencood.experiments.training import TrainingOptions, run_training
+from opencood.models.checkpoints import find_checkpoint, write_state_dict
 from opencood.registry import REGISTRY
+from opencood.training.checkpoints import trained_parameters
 from opencood.training.settings import CAPS
 
 SPLITS = {"root_dir": "train", "validate_dir": "validate", "test_dir": "test"}
@@ -64,22 +68,25 @@ class Task:
 
     # --- what it is made from -----------------------------------------------------------------------------------------
 
-    def runs(self) -> list[Path]:
-        """The run folders whose weights it takes."""
-        return [
-            Task(self.recipe, stage, self.seed).folder if (stage := self.recipe.stage(need)) else Path(need)
-            for need in self.stage.needs
-        ]
+    def run(self, need: str) -> Path:
+        """The run folder of a stage, with this seed, or of an earlier run."""
+        stage = self.recipe.stage(need)
+        return Task(self.recipe, stage, self.seed).folder if stage else self.recipe.run_folder(need)
+
+    def starts(self) -> list[Path]:
+        """The run folders whose weights it begins with, merges or tests."""
+        return [self.run(need) for need in self.stage.starts]
 
     def hypes(self) -> Hypes:
         """The configuration of a training or of a merged detector, with the recipe's folders, keys and seed."""
         spec = self.stage.spec
-        base = self.recipe.hypes_file(str(spec["hypes"] if self.stage.kind == "merge" else self.stage.subject))
-        hypes = load_file(base)
+        hypes = load_file(self.recipe.hypes_file(self.stage.hypes))
         content: dict[str, Any] = {**hypes, **self._data_keys(hypes), "seed": self.seed}
         for changes in (self.recipe.changes, spec.get("set", {})):
             everywhere = changes.get(EVERYWHERE, {})
             content = update_dict(overlaid(content, {k: v for k, v in changes.items() if k != EVERYWHERE}), everywhere)
+        for key, need in self.stage.weights.items():
+            content = with_value(content, f"model.args.{key}", str(checkpoint_in(self.run(need))))
         return reparse(hypes.replaced(content))
 
     def data(self) -> Path | None:
@@ -98,16 +105,17 @@ class Task:
             CheckpointError: weights that it takes are not there.
         """
         found: Inputs = {"recipe": _digest({k: v for k, v in self.stage.spec.items() if k != "workers"})}
-        if self.stage.kind in ("train", "merge"):
+        if self.stage.kind in TRAINED:
             hypes = self.hypes()
             found |= {"hypes": digest(hypes), "data": _data_digest(hypes)}
         limits = {name: os.environ[name] for name in CAPS if os.environ.get(name)}
         if self.stage.kind == "train" and limits:
             found["limits of the environment"] = _digest(limits)
-        for need, (file, _) in zip(self.stage.needs, checkpoints_of(self.runs()), strict=True):
+        needs = self.stage.needs
+        for need, (file, _) in zip(needs, checkpoints_of([self.run(need) for need in needs]), strict=True):
             found[f"weights of {need}"] = file_digest(file)
         if self.stage.kind == "infer":
-            hypes = load_yaml(None, model_dir=self.runs()[0])
+            hypes = load_yaml(None, model_dir=self.starts()[0])
             found |= {"hypes": digest(hypes), "data": _data_digest(hypes)}
         return found
 
@@ -131,15 +139,15 @@ class Task:
             return sorted(self.folder.glob("*.npz"))
         return [checkpoints_of([self.folder])[0][0]] if any(self.folder.glob("net_epoch[1-9_]*.pth")) else []
 
-    def run(self, inputs: Inputs) -> dict[str, Any]:
+    def work(self, inputs: Inputs) -> dict[str, Any]:
         """Do it; returns facts for the record.
 
         Raises:
             OpencoodError: whatever the stage cannot do.
         """
-        return {"simulate": self._simulate, "train": self._train, "merge": self._merge, "infer": self._infer}[
-            self.stage.kind
-        ](inputs)
+        kinds = {"simulate": self._simulate, "train": self._train, "merge": self._merge}
+        kinds |= {"assemble": self._assemble, "infer": self._infer}
+        return kinds[self.stage.kind](inputs)
 
     def _simulate(self, inputs: Inputs) -> dict[str, Any]:
         options = dict(self.stage.subject or {})
@@ -151,64 +159,70 @@ class Task:
     def _train(self, inputs: Inputs) -> dict[str, Any]:
         spec = self.stage.spec
         stamp = json.dumps(inputs, indent=1, sort_keys=True) + "\n"
-        weights = [file for file, _ in checkpoints_of(self.runs())]
+        weights = [file for file, _ in checkpoints_of(self.starts())]
         prepare_run(self.folder, self.hypes(), stamp, weights, spec.get("rename"), spec.get("take", ()))
         chosen = {key: spec[key] for key in ("half", "workers", "device") if key in spec}
         run_training(None, self.folder, TrainingOptions(**chosen))
-        return {}
+        return {"parameters": trained_parameters(self.folder)}
 
     def _merge(self, inputs: Inputs) -> dict[str, Any]:
+        with self._whole_folder() as partial:
+            save_config(self.hypes(), partial)
+            merged = merge_runs(self.starts(), partial)
+        return {"report": [line.replace(str(partial), str(self.folder)) for line in merged.lines()]}
+
+    def _assemble(self, inputs: Inputs) -> dict[str, Any]:
+        hypes = self.hypes()
+        model = build_model(hypes)
+        with self._whole_folder() as partial:
+            save_config(hypes, partial)
+            write_state_dict(model.state_dict(), partial / MERGED)
+        return {}
+
+    @contextmanager
+    def _whole_folder(self) -> Iterator[Path]:
+        """A folder that takes the place of its own when the block ends well."""
         partial = self.folder.with_name(f".{self.stage.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
-        save_config(self.hypes(), partial)
-        merged = merge_runs(self.runs(), partial)
+        yield partial
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(partial, self.folder)
-        return {"report": [line.replace(str(partial), str(self.folder)) for line in merged.lines()]}
 
     def _infer(self, inputs: Inputs) -> dict[str, Any]:
         options: dict[str, Any] = {"save_vis_interval": 0, **self.stage.spec.get("options", {})}
         _known_options(options, InferenceOptions, DECIDED, self.stage.name)
-        plain = InferenceOptions(model_dir=self.runs()[0], **options)
         shutil.rmtree(self.folder, ignore_errors=True)
-        facts = {}
-        for label, report in self._evaluations(plain):
+        rows = {}
+        for label, report in run_tests(self.stage, InferenceOptions(self.starts()[0], **options), self.folder):
             write_yaml(self.folder / f"{label}.yaml", report.content())
-            facts[label] = {"frames_per_second": report.frames_per_second}
-        return {"rows": facts}
-
-    def _evaluations(self, options: InferenceOptions) -> Any:
-        spec = self.stage.spec
-        if "in_order" not in spec and not spec.get("lidar_degrade"):
-            label = self.stage.name
-            yield label, run_inference(replace(options, save_detections=self.folder / f"{label}.npz"))
-            return
-        numbers = tuple(spec.get("in_order", (1, 2, 3, 4)))
-
-        def keep(entrance: Entrance) -> Path:
-            return self.folder / f"{self._row(entrance)}.npz"
-
-        for entrance, report in run_in_order(options, numbers, bool(spec.get("lidar_degrade")), keep):
-            yield self._row(entrance), report
-
-    def _row(self, entrance: Entrance) -> str:
-        return f"{self.stage.name} {entrance.agents}{entrance.degraded}"
+            rows[label] = {"frames_per_second": report.frames_per_second}
+        return {"rows": rows}
 
     def command(self) -> str:
         """The command line that does the same by hand."""
         tool = "python opencood/tools"
-        runs = " ".join(str(folder) for folder in self.runs())
+        runs = " ".join(str(folder) for folder in self.starts())
         if self.stage.kind == "simulate":
             return f"{tool}/simulate.py --out {self.folder} # {dict(self.stage.subject or {})}"
         if self.stage.kind == "train":
             return f"{tool}/train.py -y None --model_dir {self.folder}" + (f" # starts with {runs}" if runs else "")
         if self.stage.kind == "merge":
             return f"{tool}/heal_tools.py merge_final {runs} {self.folder}"
-        options = f" # {self.stage.spec['options']}" if "options" in self.stage.spec else ""
+        if self.stage.kind == "assemble":
+            named = ", ".join(f"model.args.{key}: {self.run(need)}" for key, need in self.stage.weights.items())
+            return f"# {self.folder}: {self.stage.subject} with {named}"
+        notes = {key: self.stage.spec[key] for key in ("pairs", "options") if key in self.stage.spec}
+        options = f" # {notes}" if notes else ""
         if "in_order" not in self.stage.spec:
             return f"{tool}/inference.py --model_dir {runs}{options}"
         numbers = ",".join(map(str, self.stage.spec["in_order"]))
         return f"{tool}/inference_heter_in_order.py --model_dir {runs} --use_cav [{numbers}]{options}"
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The checkpoint of a run folder, or where it is going to be."""
+    found = find_checkpoint(folder) if folder.is_dir() else None
+    return folder / MERGED if found is None else Path(found[0])
 
 
 def tasks_of(recipe: Recipe) -> list[Task]:

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from opencood.errors import ConfigError, DataError, nearest
-from opencood.evaluation.bootstrap import Interval, frame_weights, seeds_interval, weighted_ap
-from opencood.evaluation.detections import DetectionSet
+from opencood.evaluation.bootstrap import Interval, seeds_interval
 from opencood.evaluation.files import write_text, write_yaml
-from opencood.evaluation.report import THRESHOLDS, match_all
+from opencood.evaluation.report import THRESHOLDS
 from opencood.evaluation.tables import markdown_table, text_table
+from opencood.experiments import recipe_pairs
 from opencood.experiments.recipe import Recipe
+from opencood.experiments.recipe_rows import SEED, Tested, csv_lines, tested_rows
 from opencood.experiments.recipe_stages import tasks_of
 
 HEADER = ("row", *(f"AP@{threshold:g}" for threshold in THRESHOLDS), "megabits/frame", "frames/s", "seeds")
-RESAMPLES = 2000
-SEED = 0
+TRAINED = ("what trains", "parameters")
+COMPARED = 0.5
+Grid = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, header, lines
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, and differences of AP@0.5 by the pair of rows."""
+    """Rows, and differences of AP@0.5 by the pair of rows, or of the means over pairs of two methods.
+
+    Attributes:
+        grids: further tables: pairs of modalities by method, and what trainings change.
+        csv: every row and seed.
+    """
 
     rows: tuple[Row, ...]
     differences: Mapping[tuple[str, str], Interval]
+    grids: tuple[Grid, ...] = ()
+    csv: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What a command line prints."""
@@ -56,15 +65,21 @@ class Table:
         frames = ", ".join(sorted({str(row.frames) for row in self.rows}))
         told = [f"{a} minus {b}, AP@0.5: {interval}" for (a, b), interval in self.differences.items()]
         note = f"intervals: 95 % bootstrap over {frames} frames" + (" and over seeds" if self._several_seeds else "")
-        return ["", text_table(HEADER, [row.cells() for row in self.rows]), "", *told, note]
+        text = ["", text_table(HEADER, [row.cells() for row in self.rows]), ""]
+        for title, header, lines in self.grids:
+            text += [title, text_table(header, lines), ""]
+        return [*text, *told, note]
 
     def save(self, out: Path) -> None:
-        """Write ``table.md`` and ``summary.yaml``."""
+        """Write ``table.md``, ``rows.csv`` and ``summary.yaml``."""
         if not self.rows:
             return
-        told = [f"* {a} minus {b}, AP@0.5: {interval}" for (a, b), interval in self.differences.items()]
-        text = "\n".join([markdown_table(HEADER, [row.cells() for row in self.rows]), "", *told])
-        write_text(out / "table.md", text.rstrip() + "\n")
+        text = [markdown_table(HEADER, [row.cells() for row in self.rows]), ""]
+        for title, header, lines in self.grids:
+            text += [f"**{title}**", "", markdown_table(header, lines), ""]
+        text += [f"* {a} minus {b}, AP@0.5: {interval}" for (a, b), interval in self.differences.items()]
+        write_text(out / "table.md", "\n".join(text).rstrip() + "\n")
+        write_text(out / "rows.csv", "\n".join(self.csv) + "\n")
         rows = {
             row.label: {
                 "ap": {f"{threshold:g}": _plain(interval) for threshold, interval in row.ap.items()},
@@ -84,59 +99,69 @@ class Table:
 
 
 def make_table(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Read the detections of every tested row and seed; ``facts`` of the records hold the speeds.
+    """Read what every test found; ``facts`` are those of the records, by task.
 
     Raises:
-        ConfigError: ``compare`` names a row that does not exist.
+        ConfigError: ``compare`` names neither a row nor a method that was tested on pairs.
         DataError: the seeds of a row did not see the same frames.
     """
-    found: dict[str, list[DetectionSet]] = {}
-    speeds: dict[str, list[float]] = {}
-    for task in tasks_of(recipe):
-        if task.stage.kind != "infer":
-            continue
-        for label, row in facts[task.name]["rows"].items():
-            found.setdefault(label, []).append(DetectionSet.load(task.folder / f"{label}.npz"))
-            if row["frames_per_second"] is not None:
-                speeds.setdefault(label, []).append(row["frames_per_second"])
-    for name in {name for pair in recipe.compare for name in pair}:
-        if name not in found:
-            raise ConfigError(
-                f"{recipe.file}: compare: no row '{name}'.{nearest(name, found)} Rows: {', '.join(found)}."
-            )
-    resampled = {label: _resampled(label, detections) for label, detections in found.items()}
-    rows = tuple(_row(label, detections, resampled[label], speeds) for label, detections in found.items())
-    return Table(rows, {(a, b): _difference(resampled, a, b) for a, b in recipe.compare})
-
-
-def _resampled(label: str, detections: Sequence[DetectionSet]) -> dict[float, np.ndarray]:
-    """AP of every seed and resample (S, 1 + R) by threshold; all rows and seeds take the same frames."""
-    if len({len(one) for one in detections}) > 1:
-        raise DataError(f"row '{label}': the seeds were tested on different frames; run all of them again.")
-    weights = frame_weights(len(detections[0]), RESAMPLES, np.random.default_rng(SEED))
-    matches = [match_all(one) for one in detections]
-    return {t: np.stack([weighted_ap(frames, t, weights) for frames in matches]) for t in THRESHOLDS}
-
-
-def _row(
-    label: str,
-    detections: Sequence[DetectionSet],
-    resampled: Mapping[float, np.ndarray],
-    speeds: Mapping[str, Sequence[float]],
-) -> Row:
-    sizes = [size for one in detections if (size := one.megabits_per_frame()) is not None]
-    return Row(
-        label,
-        {t: seeds_interval(values, np.random.default_rng(SEED)) for t, values in resampled.items()},
-        fmean(sizes) if sizes else None,
-        fmean(speeds[label]) if label in speeds else None,
-        len(detections),
-        len(detections[0]),
+    found = tested_rows(recipe, facts)
+    compared = {name: _compared(recipe, found, name) for pair in recipe.compare for name in pair}
+    return Table(
+        tuple(_row(row) for row in found.values()),
+        {(a, b): _difference(compared, a, b) for a, b in recipe.compare},
+        (*_pair_grids(found), *_parameter_grid(recipe, facts)),
+        tuple(csv_lines(found)),
     )
 
 
-def _difference(resampled: Mapping[str, Mapping[float, np.ndarray]], a: str, b: str) -> Interval:
-    first, second = resampled[a][0.5], resampled[b][0.5]
+def _row(row: Tested) -> Row:
+    return Row(
+        row.label,
+        {t: seeds_interval(values, np.random.default_rng(SEED)) for t, values in row.resampled.items()},
+        row.megabits,
+        fmean(row.speeds) if row.speeds else None,
+        len(row.found),
+        len(row.found[0]),
+    )
+
+
+def _pair_grids(found: Mapping[str, Tested]) -> list[Grid]:
+    """AP, F1 and sizes of pairs, where pairs were tested."""
+    if not recipe_pairs.pairs_of(found):
+        return []
+    header = ["ego+others", *recipe_pairs.methods_of(found)]
+    grids: list[Grid] = [(f"AP@{t:g}", header, recipe_pairs.ap_cells(found, t)) for t in recipe_pairs.SHOWN]
+    chosen = recipe_pairs.f1_cells(found)
+    if chosen:
+        grids.append(("F1 at IoU 0.5, at the score threshold chosen on another split", header, chosen))
+    return [*grids, ("kilobits per frame, all messages to the ego", header, recipe_pairs.size_cells(found))]
+
+
+def _parameter_grid(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> list[Grid]:
+    """Elements of the parameters that trainings changed, of the first seed that has them."""
+    lines = []
+    for label, stages in recipe.parameters.items():
+        tasks = [next(task for task in tasks_of(recipe) if task.stage.name == stage) for stage in stages]
+        numbers = [facts[task.name].get("parameters") for task in tasks]
+        known = [int(number) for number in numbers if number is not None]
+        lines.append([label, f"{sum(known):,}" if len(known) == len(numbers) else ""])
+    return [("parameters that train", TRAINED, lines)] if lines else []
+
+
+def _compared(recipe: Recipe, found: Mapping[str, Tested], name: str) -> np.ndarray:
+    """AP@0.5 (S, 1 + R) of a row, or of a method over all pairs."""
+    if name in found:
+        return found[name].resampled[COMPARED]
+    values = recipe_pairs.mean_of(found, name, COMPARED)
+    if values is None:
+        known = [*found, *recipe_pairs.methods_of(found)]
+        raise ConfigError(f"{recipe.file}: compare: no row '{name}'.{nearest(name, known)} Rows: {', '.join(known)}.")
+    return values
+
+
+def _difference(compared: Mapping[str, np.ndarray], a: str, b: str) -> Interval:
+    first, second = compared[a], compared[b]
     if first.shape != second.shape:
         raise DataError(f"compare: '{a}' and '{b}' have different numbers of seeds.")
     return seeds_interval(first - second, np.random.default_rng(SEED))

@@ -39,6 +39,16 @@ def load_code_space(detector: nn.Module, ctx: Context, train_flag: bool) -> Repo
     return transfer(detector, transfers if train_flag else [], ctx.hypes)
 
 
+def load_side_by_side(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
+    """Detectors side by side: encoders, and with ``backend`` the fusion, neck and heads of every modality."""
+    transfers = list(_encoders(ctx.args))
+    for m, path in (ctx.args.get("backend") or {}).items():
+        for name in (FUSION[0], *SAME_NAME) if path else ():
+            theirs = FUSION if name == FUSION[0] else (name,)
+            transfers.append(Transfer(path, f"{ARGS}.backend.{m}", f"{name}_{m}", theirs))
+    return transfer(detector, transfers, ctx.hypes)
+
+
 def load_translation(detector: nn.Module, ctx: Context, train_flag: bool) -> Reports:
     """Stage 2: encoders, aligners of ``aligner_model``, backends, the source code space, a trained translator."""
     args = ctx.args

@@ -127,3 +127,16 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path
             f"{path}: its optimiser state does not fit ({error}). Restore the optimizer section, or delete the "
             "file to resume from the newest .pth file with a fresh optimiser."
         ) from error
+
+
+def trained_parameters(folder: Path) -> int | None:
+    """Elements of the parameters that ever had a gradient, by the optimiser's state; None without ``last.ckpt``.
+
+    Raises:
+        CheckpointError: see :func:`read_last`.
+    """
+    state = read_last(folder)
+    if state is None:
+        return None
+    moments = (entry.values() for entry in state["optimizer"]["state"].values())
+    return sum(max((value.numel() for value in entry if torch.is_tensor(value)), default=0) for entry in moments)
