@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from opencood.communication.packing import bits_for
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_file
 from opencood.config.reader import read_document
+from opencood.evaluation.files import write_text
+from opencood.evaluation.tables import markdown_table, text_table
 from opencood.experiments.build import build_from_scratch
 from opencood.experiments.meta_batch import META
 from opencood.models.backbones.aligner import AlignNet
@@ -255,3 +258,14 @@ def grids() -> Iterator[tuple[str, list[str], list[list[str]]]]:
             ["message", "bits per cell", "LiDAR, 256 x 256", "camera, 128 x 128", "of 64 channels", "of 128 channels"],
             message_lines(),
         )
+
+
+def as_text() -> str:
+    """All tables for a terminal."""
+    return "\n\n".join(f"{title}\n{text_table(header, lines)}" for title, header, lines in grids())
+
+
+def write_markdown(file: Path) -> Path:
+    """All tables as a Markdown file."""
+    parts = [f"**{title}**\n\n{markdown_table(header, lines)}" for title, header, lines in grids()]
+    return write_text(file, "\n\n".join(parts) + "\n")

@@ -17,17 +17,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the tables there instead")
     options = parser.parse_args(argv)
-    from opencood.evaluation.files import write_text
-    from opencood.evaluation.tables import markdown_table, text_table
-    from opencood.experiments.codealign_costs import grids
+    from opencood.experiments.codealign_costs import as_text, write_markdown
 
     with only_warnings():
-        tables = list(grids())
-    if options.out is None:
-        print("\n\n".join(f"{title}\n{text_table(header, lines)}" for title, header, lines in tables))
-    else:
-        text = "\n\n".join(f"**{title}**\n\n{markdown_table(header, lines)}" for title, header, lines in tables)
-        write_text(options.out, text + "\n")
+        print(as_text() if options.out is None else write_markdown(options.out))
 
 
 if __name__ == "__main__":
