@@ -23,8 +23,10 @@ TABLE = "table.md"
 NEEDED = ("title", "command", "date", "seconds", "seeds", "machine")
 
 
-def keep_table(folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str) -> Path:
-    """Keep a Markdown table with the circumstances under which it was just made."""
+def keep_table(
+    folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str, remark: str = ""
+) -> Path:
+    """Keep a Markdown table with the circumstances under which it was just made; ``remark`` is shown below it."""
     facts = {
         "title": title,
         "command": command,
@@ -33,12 +35,13 @@ def keep_table(folder: Path, title: str, command: str, seconds: float, seeds: Se
         "seeds": list(seeds),
         "machine": machine_facts(),
         "code": code_version(),
+        **({"remark": remark} if remark else {}),
     }
     write_text(folder / TABLE, table.rstrip() + "\n")
     return write_yaml(folder / FACTS, facts)
 
 
-def keep_recipe(runner: Runner, folder: Path) -> Path:
+def keep_recipe(runner: Runner, folder: Path, remark: str = "") -> Path:
     """Keep the table of a recipe that has run, with the recipe itself, below ``folder``.
 
     The seconds are those that its stages took, however many calls they were spread over.
@@ -47,7 +50,7 @@ def keep_recipe(runner: Runner, folder: Path) -> Path:
     kept = folder / recipe.name
     seconds = sum(record.seconds for record in runner.records.values())
     command = f"python opencood/tools/run_recipe.py {recipe.file}"
-    keep_table(kept, recipe.title, command, seconds, recipe.seeds, (recipe.out / TABLE).read_text())
+    keep_table(kept, recipe.title, command, seconds, recipe.seeds, (recipe.out / TABLE).read_text(), remark)
     shutil.copyfile(recipe.file, kept / "recipe.yaml")
     shutil.copyfile(recipe.out / "summary.yaml", kept / "summary.yaml")
     return kept
@@ -92,4 +95,5 @@ def _section(facts: Mapping[str, Any], place: Path) -> str:
     minutes = facts["seconds"] / 60
     circumstances = f"{facts['date']}; {where}; torch {machine['torch']}; seeds {seeds}; {minutes:.0f} minutes"
     table = (place / TABLE).read_text().rstrip()
-    return f"## {facts['title']}\n\n    {facts['command']}\n\n{circumstances}.\n\n{table}"
+    remark = f"\n\n{facts['remark'].strip()}" if "remark" in facts else ""
+    return f"## {facts['title']}\n\n    {facts['command']}\n\n{circumstances}.\n\n{table}{remark}"

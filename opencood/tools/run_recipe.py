@@ -19,6 +19,7 @@ def parser() -> Parser:
     made.add_argument("--out", type=Path, help="folder of all runs; default: the recipe's, or opencood/logs/<name>")
     made.add_argument("--seeds", type=at_least(0), nargs="+", metavar="S", help="replace the recipe's seeds")
     made.add_argument("--publish", type=Path, metavar="FOLDER", help="keep the table and how it was made")
+    made.add_argument("--remark", default="", metavar="TEXT", help="what a reader of the published table must know")
     made.add_argument("--dry-run", action="store_true", help="say what would run and why, and run nothing")
     return made
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.publish:
         from opencood.experiments.published import keep_recipe
 
-        print(f"kept in {keep_recipe(runner, given.publish)}")
+        print(f"kept in {keep_recipe(runner, given.publish, given.remark)}")
 
 
 if __name__ == "__main__":
