@@ -182,6 +182,9 @@ QUIRKS: dict[str, Quirk] = {
         "V2VNet of the OpenCOOD family turns the masks of what a neighbour covers about the centre, as its map.",
         "homogeneous.md 3.4",
     ),
+    "calibrates_logits": Quirk(
+        True, False, "STAMP's calibrators are given logits; False: probabilities.", "homogeneous.md 5"
+    ),
     # losses
     "loss_marked_negatives": Quirk(
         PerFlavor(False, {"v2v4real": True}),
