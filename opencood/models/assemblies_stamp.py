@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from opencood.models import parts, parts_collab
+from opencood.models import parts
 from opencood.models.adapter_training import AdapterTraining, AdapterTrainingBuilder
 from opencood.models.assemblies import SINGLE_ARGS, no_fusion
 from opencood.models.assemblies_collab import BLOCK_ARGS, ELSEWHERE, ENCODED_PAIR, HOMO, fuse_like_pyramid
