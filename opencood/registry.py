@@ -38,6 +38,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "translator": ("opencood.models.links",),
     "fusion": ("opencood.models.fusion",),
     "head": ("opencood.models.heads",),
+    "calibrator": ("opencood.models.heads",),
     "model": (
         "opencood.models.assemblies",
         "opencood.models.assemblies_codealign",
@@ -51,6 +52,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "opencood.models.assemblies_rcnn",
         "opencood.models.assemblies_gencomm",
         "opencood.models.assemblies_pretraining",
+        "opencood.models.assemblies_stamp",
     ),
     "loss": ("opencood.losses",),
     "scheduler": ("opencood.training.schedules",),

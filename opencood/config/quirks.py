@@ -200,6 +200,9 @@ QUIRKS: dict[str, Quirk] = {
     "pretraining_copies_idle_backbone": Quirk(
         True, False, "A training takes over the 2D backbone that pretraining never ran.", "coopre.md 7"
     ),
+    "calibrates_logits": Quirk(
+        True, False, "STAMP's calibrators are given logits; False: probabilities.", "homogeneous.md 5"
+    ),
     # losses
     "loss_marked_negatives": Quirk(
         PerFlavor(False, {"v2v4real": True}),

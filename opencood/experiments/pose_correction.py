@@ -35,7 +35,9 @@ from opencood.visualization.charts import draw_curves
 
 METHODS = {"late": "uncertainty", "intermediate": "attention"}  # fusion method -> hypes file and run folder
 FINDER = METHODS["late"]  # whose boxes correct poses
-CORRECTIONS = ("noisy", "corrected")
+# Nothing, what CoAlign published, and the same with our options: poses are held where boxes tell little.
+HELD = {"matching": "mutual", "circular_yaw": True, "huber": 1.0, "believed_std": [0.4, 0.4]}
+CORRECTIONS: Mapping[str, Mapping[str, Any] | None] = {"noisy": None, "corrected": PUBLISHED, "corrected, held": HELD}
 THRESHOLDS = (0.5, 0.7)
 STORING = "boxes"
 # What is hardly trained is sure of nothing, and without boxes there is nothing to correct by.
@@ -107,7 +109,7 @@ def run_pose_correction(out: Path, preset: str = "table", fresh: bool = False, d
     for method in METHODS:
         for correction in CORRECTIONS:
             work = partial(_sweep, out, method, correction, chosen, device)
-            found = journal.run(f"{method}, {correction}", [LEVELS, PUBLISHED], work)
+            found = journal.run(f"{method}, {correction}", [LEVELS, CORRECTIONS[correction]], work)
             marks[method, correction] = {t: found[f"{t:g}"] for t in THRESHOLDS}
     table = CorrectionTable(marks, {float(level): found for level, found in errors.items()}, ())
     return CorrectionTable(table.marks, table.pose_errors, _written(out, table, journal))
@@ -170,7 +172,8 @@ def _pose_errors(out: Path) -> Facts:
 
 
 def _sweep(out: Path, method: str, correction: str, preset: DemoPreset, device: str) -> Facts:
-    corrected = {"box_alignment": {"boxes": str(_boxes(out)), "args": PUBLISHED, "when": "test"}}
+    args = CORRECTIONS[correction]
+    section = None if args is None else {"box_alignment": {"boxes": str(_boxes(out)), "args": args, "when": "test"}}
     (sweep,) = run_noise_sweep(
         InferenceOptions(
             model_dir=out / "runs" / METHODS[method],
@@ -178,7 +181,7 @@ def _sweep(out: Path, method: str, correction: str, preset: DemoPreset, device: 
             save_vis_interval=0,
             workers=preset.workers,
             device=device,
-            perturb=corrected if correction == "corrected" else None,
+            perturb=section,
         )
     )
     return {f"{t:g}": [report.ap(t, GLOBAL_SORT) for report in sweep.reports.values()] for t in THRESHOLDS}

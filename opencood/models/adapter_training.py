@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,21 +14,28 @@ from opencood.models.builder import AssemblyBuilder, build_detector
 from opencood.models.detector import Detector
 from opencood.models.links.adapter_grid import fit_range
 from opencood.models.parts import modalities
+from opencood.models.scene import SceneFeatures
+from opencood.models.typewise import PROTOCOL, extents, without_ignored
 
-PROTOCOL = "m0"
 STAGE = "train_adapter"
-OTHER_STAGES = ("train_adapter_w_output", "train_adapter_output_only", "collab_train", "infer")
+# Stages in which detections are judged too, of types that have a backend.
+OUTPUT_STAGES = ("train_adapter_w_output", "train_adapter_output_only")
+OTHER_STAGES = (*OUTPUT_STAGES, "collab_train", "infer")
 
 
 class AdapterTraining(Detector):
     """Two encoders see the same agents' data, adapter A and reverter R go between their features.
 
     Outputs, (N, C, H, W) each: ``FM`` and ``FP``, the features of type and protocol; ``FM2P`` = A(FM), ``FP2M`` = R(FP)
-    and ``FM2P2M`` = R(A(FM)), through which no gradient reaches the adapter.
+    and ``FM2P2M`` = R(A(FM)), through which no gradient reaches the adapter. Where type and protocol have a backend,
+    also their outputs from what the other one saw: those of the type, from FP2M, under its name, and those of the
+    protocol, from FM2P, under ``m0``.
     """
 
     # (ranges of type and protocol, the range both see); None compares whole maps
     visible: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None
+    # metres along (y, x) of each type's map
+    extents: Mapping[str, tuple[float, float]] = {}
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """From a batch with ``inputs_m0`` and the type's inputs of the same N agents.
@@ -57,7 +65,21 @@ class AdapterTraining(Detector):
             "FP": of_protocol,
             "FM2P": adapted,
         }
-        return features if self.visible is None else self._cropped(features)
+        outputs = self._detections(batch, rows, features, own) if self._backends else {}
+        return {**(features if self.visible is None else self._cropped(features)), **outputs}
+
+    def _detections(
+        self, batch: Mapping[str, Any], rows: Sequence[int], features: Mapping[str, Tensor], own: str
+    ) -> dict[str, Any]:
+        """What both backends find in the whole maps that come from the other side."""
+        everybody = SceneFeatures((), tuple(int(n) for n in batch["record_len"]), batch["pairwise_t_matrix"])
+        scene = everybody.select([row in set(rows) for row in range(everybody.agents)])
+        found = {}
+        for m, level in ((own, features["FP2M"]), (PROTOCOL, features["FM2P"])):
+            of_type = replace(scene, maps=(level,), extent=self.extents[m], modality=(m,) * len(level))
+            fused = self._backends[m].fuse(of_type)
+            found[m] = {**fused.aux, **self._backends[m].detect(fused)}
+        return found
 
     def _cropped(self, features: Mapping[str, Tensor]) -> dict[str, Any]:
         assert self.visible is not None
@@ -75,24 +97,25 @@ class AdapterTrainingBuilder(AssemblyBuilder):
         Raises:
             ConfigError: another stage, or not exactly one type beside the protocol.
         """
-        _check_stage(args)
-        ignored = set(args.get("ignored_modality") or ())
-        kept = {key: value for key, value in args.items() if key not in ignored}
+        with_outputs = any(part.slot == "head" for part in self.row.parts)
+        _check_stage(args, (STAGE, *OUTPUT_STAGES) if with_outputs else (STAGE,))
+        kept = without_ignored(args)
         _check_types(self.row, kept)
         detector = build_detector(self.row, kept, hypes)
         assert isinstance(detector, AdapterTraining)
+        detector.extents = extents(hypes, kept) if with_outputs else {}
         if args.get("crop_to_visible"):
             (own,) = (m for m in modalities(kept) if m != PROTOCOL)
             detector.visible = _visible(kept, own)
         return detector
 
 
-def _check_stage(args: Mapping[str, Any]) -> None:
+def _check_stage(args: Mapping[str, Any], working: Sequence[str]) -> None:
     stage = args.get("stage", STAGE)
-    if stage == STAGE:
+    if stage in working:
         return
     known = "is not published in a working state" if stage in OTHER_STAGES else "is unknown"
-    raise ConfigError(f"model.args.stage: '{stage}' {known}; adapters are trained with stage '{STAGE}'.")
+    raise ConfigError(f"model.args.stage: '{stage}' {known}; adapters are trained with stage {' or '.join(working)}.")
 
 
 def _check_types(row: Assembly, args: Mapping[str, Any]) -> None:
@@ -102,8 +125,9 @@ def _check_types(row: Assembly, args: Mapping[str, Any]) -> None:
             f"model.args: {row.name} trains the adapter of one type against the protocol, so it needs {PROTOCOL} and "
             f"one other type, not {', '.join(types) or 'none'}. Name the others in ignored_modality."
         )
+    pairs_of_sensors = any("{m}_lidar" in part.name for part in row.parts)
     for m in types:
-        if isinstance(args[m].get("core_method"), Mapping):
+        if isinstance(args[m].get("core_method"), Mapping) and not pairs_of_sensors:
             raise ConfigError(f"model.args.{m}.core_method: a type has one encoder; name one, such as point_pillar.")
 
 

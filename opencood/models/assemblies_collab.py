@@ -108,6 +108,7 @@ HEAD_BY_METHOD = (
     Part("head", "cls_head_{m}", in_block(parts_collab.class_logits), "cls_preds"),
     Part("head", "reg_head_{m}", in_block(parts_collab.box_residuals), "reg_preds"),
     Part("head", "dir_head_{m}", in_block(parts_collab.direction_bins), "dir_preds"),
+    Part("head", "head_{m}", in_block(parts_collab.segmentation)),
 )
 
 HOMO = Assembly(

@@ -11,12 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from opencood.errors import ConfigError
+from opencood.errors import ConfigError, nearest
 from opencood.models import parts
 from opencood.models.backbones.crop import CenterFit
 from opencood.models.context import Context
 from opencood.models.heads.anchor import box_head, class_head, direction_head
-from opencood.registry import REGISTRY
+from opencood.models.heads.conv_decoder import ConvDecoder
+from opencood.models.heads.segmentation import ClassMaps, SegmentationHead
+from opencood.registry import REGISTRY, Entry
 
 Make = Callable[[Context], nn.Module | None]
 PYRAMIDS = ("pyramid", "pyramid_codebook")
@@ -28,6 +30,8 @@ HEAD_METHODS = {
     "point_pillar_object_detection_head": (1, 7, True),
     "pixor_head": (1, 6, False),
 }
+# What draws maps of the ground: whether a decoder stands before it.
+SEGMENTATION_METHODS = {"bev_seg_head": True, "seg_head": False}
 DEFAULT_HEAD = "point_pillar_pyramid_object_detection_head"
 
 
@@ -89,28 +93,54 @@ def shrink(ctx: Context) -> nn.Module | None:
     return parts.shrink(ctx)
 
 
-def class_logits(ctx: Context) -> nn.Module:
-    """Classes by the head that ``head_method`` names."""
-    return class_head(parts.head_width(ctx), _head(ctx)[0])
+def class_logits(ctx: Context) -> nn.Module | None:
+    """Classes by the head that ``head_method`` names; none where it draws maps."""
+    return None if _draws(ctx) else class_head(parts.head_width(ctx), _head(ctx)[0])
 
 
-def box_residuals(ctx: Context) -> nn.Module:
-    """Boxes by the head that ``head_method`` names."""
+def box_residuals(ctx: Context) -> nn.Module | None:
+    """Boxes by the head that ``head_method`` names; none where it draws maps."""
+    if _draws(ctx):
+        return None
     count, numbers, _ = _head(ctx)
     return box_head(parts.head_width(ctx), count, numbers=numbers)
 
 
 def direction_bins(ctx: Context) -> nn.Module | None:
     """Directions by the head that ``head_method`` names; none without ``dir_args``."""
+    if _draws(ctx):
+        return None
     count, _, turns = _head(ctx)
     section: Mapping[str, Any] | None = ctx.args.get("dir_args")
     return direction_head(parts.head_width(ctx), count, section["num_bins"]) if turns and section else None
 
 
+def segmentation(ctx: Context) -> nn.Module | None:
+    """Maps of the ground by the head that ``head_method`` names; none where it finds boxes."""
+    if not _draws(ctx):
+        return None
+    decoder = None
+    if SEGMENTATION_METHODS[ctx.args["head_method"]]:
+        entry = Entry("head", "decoder_args", ConvDecoder)
+        decoder = ConvDecoder(**REGISTRY.check_arguments(entry, ctx.need("decoder_args"), ctx.where("decoder_args")))
+        ctx.check_width(decoder.in_channels, "decoder_args")
+    width = ctx.need("seg_head_dim")
+    (ctx if decoder is None else ctx.carrying(decoder.out_channels)).check_width(width, "seg_head_dim")
+    classes = (ctx.need(f"output_class_{kind}") for kind in ("dynamic", "static"))
+    return SegmentationHead(ClassMaps(width, str(ctx.args.get("target", "both")), *classes), decoder)
+
+
+def _draws(ctx: Context) -> bool:
+    return ctx.args.get("head_method") in SEGMENTATION_METHODS
+
+
 def _head(ctx: Context) -> tuple[int, int, bool]:
     method = ctx.args.get("head_method") or DEFAULT_HEAD
     if method not in HEAD_METHODS:
-        raise ConfigError(f"{ctx.where('head_method')}: '{method}' is none of {', '.join(HEAD_METHODS)}.")
+        valid = [*HEAD_METHODS, *SEGMENTATION_METHODS]
+        raise ConfigError(
+            f"{ctx.where('head_method')}: '{method}' is none of {', '.join(valid)}.{nearest(str(method), valid)}"
+        )
     count, numbers, turns = HEAD_METHODS[method]
     return (parts.anchor_counts(ctx)[0] if count is None else count), numbers, turns
 

@@ -14,7 +14,7 @@ _FAMILIES = (
         "its modules were never published; its successors are heter_model_baseline_w_gencomm_stage1 and _stage2",
     ),
     (
-        r"homo_pyramid\w*|collab_w_adapter\w*|heter_late_fusion\w*|heter_stamp\w*",
+        r"heter_stamp\w*",
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"point_transformer", "nothing describes how this encoder is built"),

@@ -138,9 +138,8 @@ def test_what_is_missing_is_named(storing: Path, tmp_path: Path) -> None:
 
 def test_the_table(tmp_path: Path) -> None:
     table = run_pose_correction(tmp_path, "smallest", device="cpu")
-    assert [row[0] for row in table.rows] == [
-        "late, noisy", "late, corrected", "intermediate, noisy", "intermediate, corrected",
-    ]  # fmt: skip
+    kinds = ("noisy", "corrected", "corrected, held")
+    assert [row[0] for row in table.rows] == [f"{m}, {kind}" for m in ("late", "intermediate") for kind in kinds]
     assert set(table.pose_errors) == {0.2, 0.4, 0.6}
     assert all(file.is_file() for file in table.files)
     folder = tmp_path / "runs" / "uncertainty"

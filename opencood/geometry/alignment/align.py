@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """How boxes correct poses. Defaults are the published ones; the last four are ours.
+    """How boxes correct poses. Defaults are the published ones; those from ``anchor_size`` on are ours.
 
     Attributes:
         landmark_SE2: a landmark has a heading; else it is a point.
@@ -50,6 +50,8 @@ class AlignmentOptions:
         matching: ``seed`` (published) or ``mutual``: see ``clusters``.
         circular_yaw: headings count modulo pi, so that a box turned end for end agrees with one that is not.
         huber: weighted errors beyond it count linearly; None: squared, as published.
+        believed_std: standard deviations in metres and degrees of what agents believe about their places; poses are
+            pulled there. None: as published, boxes alone decide.
     """
 
     landmark_SE2: bool = True
@@ -66,6 +68,7 @@ class AlignmentOptions:
     matching: str = "seed"
     circular_yaw: bool = False
     huber: float | None = None
+    believed_std: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.matching not in _MATCHINGS:
@@ -75,6 +78,10 @@ class AlignmentOptions:
             )
         if len(self.anchor_size) != 2:
             raise ConfigError(f"box_align.args.anchor_size: expected [length, width], found {list(self.anchor_size)}.")
+        if self.believed_std is not None and (len(self.believed_std) != 2 or min(self.believed_std) <= 0):
+            raise ConfigError(
+                f"box_align.args.believed_std: expected [metres, degrees] above 0, found {list(self.believed_std)}."
+            )
 
 
 class Alignment(NamedTuple):
@@ -202,7 +209,26 @@ def _graph(boxes: _Boxes, cluster: NDArray[np.int64], poses: Array, options: Ali
     if options.landmark_SE2:
         weights = weights * np.where(turns_to_point[landmark_of], 2, 1)[:, None]
     agents = np.stack([*(poses[:, :2] - poses[0, :2]).T, np.radians(poses[:, 4])], axis=1)
-    return PoseGraph(agents, landmarks, is_point, boxes.agent[edges], landmark_of, measured, weights, options.huber)
+    return PoseGraph(
+        agents,
+        landmarks,
+        is_point,
+        boxes.agent[edges],
+        landmark_of,
+        measured,
+        weights,
+        options.huber,
+        believed=agents,
+        belief=_belief(options),
+    )
+
+
+def _belief(options: AlignmentOptions) -> Array:
+    """(3,) weights of the distance from the believed x, y and yaw (radians)."""
+    if options.believed_std is None:
+        return np.zeros(3)
+    metres, degrees = options.believed_std
+    return np.array([metres, metres, np.radians(degrees)]) ** -2.0
 
 
 def _yaw_variances(yaws: Array, cluster: NDArray[np.int64], count: int, circular: bool) -> Array:

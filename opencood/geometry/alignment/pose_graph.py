@@ -6,7 +6,7 @@ they are eliminated (Schur complement) and a system of 3 (N - 1) equations remai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,8 @@ class PoseGraph:
         measured: (E, 3) the landmark in the frame of the agent.
         weights: (E, 3) of the squared errors in x, y (along the measured heading) and yaw.
         huber: errors (square root of the weighted square) beyond it count linearly; None: all count squared.
+        believed: (N, 3) where agents are likely to be.
+        belief: (3,) weights of the squared distances from there in x, y and yaw.
     """
 
     agents: Array
@@ -42,6 +44,8 @@ class PoseGraph:
     measured: Array
     weights: Array
     huber: float | None = None
+    believed: Array = field(default_factory=lambda: np.zeros((1, 3)))
+    belief: Array = field(default_factory=lambda: np.zeros(3))
 
 
 class _Edges(NamedTuple):
@@ -121,7 +125,7 @@ def _cost(graph: PoseGraph, errors: Array) -> float:
     if graph.huber is not None:
         sizes = np.sqrt(squares)
         squares = np.where(sizes > graph.huber, graph.huber * (2 * sizes - graph.huber), squares)
-    return float(squares.sum())
+    return float(squares.sum() + (graph.belief * (graph.agents - graph.believed)[1:] ** 2).sum())
 
 
 def _weights(graph: PoseGraph, errors: Array) -> Array:
@@ -164,6 +168,8 @@ class _NormalEquations:
         np.add.at(self._landmark_blocks, graph.landmark_of, _products(edges.by_landmark, weighted_landmark))
         np.add.at(self._agent_side, graph.agent_of, -np.einsum("eij,ei->ej", weighted_agent, edges.errors))
         np.add.at(self._landmark_side, graph.landmark_of, -np.einsum("eij,ei->ej", weighted_landmark, edges.errors))
+        agent_blocks += np.diag(graph.belief)
+        self._agent_side -= graph.belief * (graph.agents - graph.believed)
         # The first agent is no unknown.
         self._agent_blocks, self._cross, self._agent_side = agent_blocks[1:], self._cross[1:], self._agent_side[1:]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from opencood.errors import ConfigError
+from opencood.models.backbones.shrink import DownsampleConv
 from opencood.registry import REGISTRY, register
 
 
@@ -24,6 +25,8 @@ class AlignNet(nn.Module):
         if spatial_align:
             raise ConfigError("aligner_args: spatial_align is not supported; set it to false.")
         self.channel_align = REGISTRY.build("aligner", core_method, args, where="aligner_args.args")
+        if isinstance(self.channel_align, DownsampleConv):  # the only one that is told both widths
+            self.out_channels = self.channel_align.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""

@@ -38,7 +38,7 @@ class ConvDecoder(nn.Module):
         widths = [input_dim, *reversed(num_ch_dec)]
         layers = [_layer(a, b) for a, b in zip(widths, widths[1:], strict=False)]
         self.decoder = nn.Sequential(*(part for layer in layers for part in layer))
-        self.out_channels = widths[-1]
+        self.in_channels, self.out_channels = input_dim, widths[-1]
 
     def forward(self, x: Tensor, upsample: bool = False) -> Tensor:
         """(N, C, H, W) to (N, num_ch_dec[0], H', W'); with ``upsample`` each layer doubles the map."""

@@ -147,6 +147,21 @@ def test_a_box_that_is_badly_off_matters_less_with_a_robust_cost() -> None:
     assert robust < plain / 3
 
 
+def test_what_is_believed_holds_poses_where_boxes_are_few_and_unsure() -> None:
+    world = World(8, agents=2, boxes=3)
+    for own in world.uncertainty:
+        own[:] = 0.0
+    world.corners[1][:, :, :2] += np.random.default_rng(0).normal(0, 0.5, (len(world.corners[1]), 1, 2))
+    free, held, fixed = (
+        np.abs(world.aligned(world.noisy, believed_std=std) - world.noisy[:, [0, 1, 4]]).max()
+        for std in (None, [0.5, 0.5], [1e-4, 1e-4])
+    )
+    assert fixed < 1e-3 < held < free
+    sure = World(8)
+    after = np.abs(errors(sure.aligned(sure.noisy, believed_std=[0.5, 0.5]), sure.clean)).max()
+    assert after < 0.05 * np.abs(errors(sure.noisy[:, [0, 1, 4]], sure.clean)).max()
+
+
 def test_sure_boxes_count_more() -> None:
     world = World(8, agents=2, boxes=16)
     world.corners[1][:3, :, :2] += 0.5
@@ -218,6 +233,8 @@ def test_what_is_wrong_is_said() -> None:
         AlignmentOptions(matching="sead")
     with pytest.raises(ConfigError, match="anchor_size"):
         AlignmentOptions(anchor_size=(1.0,))
+    with pytest.raises(ConfigError, match="believed_std: expected .metres, degrees. above 0"):
+        AlignmentOptions(believed_std=[0.0, 1.0])
     with pytest.raises(DataError, match="use_uncertainty: false"):
         align_boxes(world.corners, world.noisy)
     with pytest.raises(DataError, match="boxes of 2 agents, but 3 poses"):
