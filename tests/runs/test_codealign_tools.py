@@ -181,6 +181,34 @@ def test_what_is_in_neither_is_refused_instead_of_tested_at_random(data, tmp_pat
         next(run_task_average(options, PairOptions()))
 
 
+@pytest.mark.slow
+def test_a_deployed_folder_holds_a_configuration_and_nothing_else(data, tmp_path):
+    for m in ("m1", "m2"):
+        run_folder(tmp_path / m, on_opv2v(tmp_path / f"{m}.yaml", f"stage1/{m}", data))
+    run_folder(tmp_path / "c2c", on_opv2v(tmp_path / "c2c.yaml", "stage2/m2_to_m1", data))
+    path = {name: str(tmp_path / name / "net_epoch1.pth") for name in ("m1", "m2", "c2c")}
+    args = {
+        "m1": {"model_path": path["m1"]},
+        "m2": {"model_path": path["m2"]},
+        "aligner_model": "_delete_",
+        "load_aligner": {"m1": path["m1"], "m2": path["m2"]},
+        "load_translator": {"m2": path["c2c"]},
+        "backend": {"m1": path["m1"]},
+    }
+    deployed = {"core_method": "heter_codebook_shared_head_c2c_infer", "args": args}
+    run = tmp_path / "deployed"
+    save_config(on_opv2v(tmp_path / "infer.yaml", "infer/m1m2", data, model=deployed), run)
+    command = ["--model_dir", str(run), "--use_cav", "[2]", *QUIET]
+    inference_heter_in_order.main(command)
+    found = result(run, "eval_intermediate_25.6_25.6_epoch0_use_cav2")
+    assert found["megabits_per_frame"] > CELLS * 4e-6
+    (tmp_path / "c2c" / "net_epoch1.pth").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"missing checkpoints: .*net_epoch1\.pth \(model\.args\.load_translator\.m2"
+    ):
+        inference_heter_in_order.main(command)
+
+
 # --- boxes of agents of one detector --------------------------------------------------------------------------------
 
 
