@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from opencood.communication import Message, encode
 from opencood.config.loader import Hypes
 from opencood.config.tree import section
+from opencood.errors import ConfigError
 from opencood.experiments.backend_egos import backends_of
 from opencood.experiments.build import build_from_scratch
 from opencood.experiments.fusion_methods import dataset_family
@@ -114,12 +115,12 @@ def _shape_of_sum(module: CellSum) -> Callable[[Tensor, Tensor, Tensor], Tensor]
     columns, rows, heights = module.cells
 
     def forward(points: Tensor, weights: Tensor, features: Tensor) -> Tensor:
-        return features.new_empty(len(points), heights, features.shape[1], rows, columns)
+        shape = features.new_empty(len(points), heights, features.shape[1], rows, columns)
+        return shape + features.sum() + weights.sum()  # gradients go where they would
 
     return forward
 
 
-@torch.inference_mode()
 def _messages(hypes: Hypes, detector: Detector | None, batch: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
     """Sizes of the messages, one for each kind of agent, and what else is to be said about them."""
     family = dataset_family(str(section(hypes, "fusion").get("core_method", "intermediate")))
@@ -130,18 +131,34 @@ def _messages(hypes: Hypes, detector: Detector | None, batch: Mapping[str, Any])
         return {}, ["message: a module of its own does not say what it sends"]
     if not detector.assembly.collaborates:
         return {}, ["message: none, this detector is trained alone"]
+    try:
+        messages = _sent(detector, batch)
+    except (NotImplementedError, RuntimeError):  # an operation whose result depends on content
+        return {}, ["message: its size depends on the data (see inference.py)"]
+    return {f"of {m}" if m else "of an agent": message_bits(message) for m, message in messages.items()}, []
+
+
+@torch.inference_mode()
+def _sent(detector: Detector, batch: Mapping[str, Any]) -> dict[str, Message]:
+    """What the agents of a scene answer to the first one, by modality (an empty name in homogeneous detectors)."""
     with without_content(detector):
         scene = detector.encode(batch)
     asked = detector.link.request(scene.alone(0))
-    sizes: dict[str, int] = {}
-    for row in range(scene.agents):
-        agent = scene.alone(row)
-        name = f"of {agent.modality[0]}" if agent.modality else "of an agent"
-        try:
-            sizes[name] = message_bits(detector.link.send(agent, asked))
-        except (NotImplementedError, RuntimeError):  # an operation whose result depends on content
-            return {}, ["message: its size depends on the data (see inference.py)"]
-    return sizes, []
+    agents = [scene.alone(row) for row in range(scene.agents)]
+    return {agent.modality[0] if agent.modality else "": detector.link.send(agent, asked) for agent in agents}
+
+
+def sent_messages(hypes: Hypes, modalities: Sequence[str], voxels: int = VOXELS) -> dict[str, Message]:
+    """Messages without content of agents of some modalities, the first of which is the ego.
+
+    Raises:
+        ConfigError: the detector has no link.
+    """
+    with META:
+        model = build_from_scratch(hypes)
+    if not isinstance(model, Detector):
+        raise ConfigError(f"model.core_method: {hypes['model']['core_method']} is a module of its own.")
+    return _sent(model.eval(), meta_batch(hypes, modalities, model.assembly.batch_key, voxels))
 
 
 def message_bits(message: Message) -> int:

@@ -86,7 +86,7 @@ class Trace:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             self._flush()
             self._open.pop()
-            found = next(_tensors(output), None)
+            found = next(tensors_in(output), None)
             if found is not None:
                 self.shapes[part] = tuple(found.shape)
 
@@ -108,14 +108,15 @@ def _stages(model: nn.Module) -> list[tuple[re.Pattern[str], str]]:
     ]
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested maps, sequences and sparse volumes."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif hasattr(value, "features"):  # a sparse volume
         yield value.features

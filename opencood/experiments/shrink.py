@@ -24,6 +24,7 @@ from typing import Any
 
 from opencood.config.loader import Hypes, reparse
 from opencood.config.parsers.context import is_number
+from opencood.config.parsers.groups import LIBRARY
 from opencood.config.tree import lookup
 
 UNIT = 12.8
@@ -71,7 +72,16 @@ def shrink(hypes: Hypes) -> Hypes:
         ConfigError: the file lacks a key that its parser needs.
     """
     rule = rule_for(hypes)
-    return hypes if rule is None else reparse(hypes.replaced(_shrunk(hypes, rule)))
+    return hypes if rule is None else reparse(hypes.replaced(_shrunk(_on_its_own(hypes), rule)))
+
+
+def _on_its_own(hypes: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the library of modalities, which would bring back their full ranges."""
+    content = dict(hypes)
+    if lookup(hypes, LIBRARY) is not None:
+        content["heter"] = {key: value for key, value in hypes["heter"].items() if f"heter.{key}" != LIBRARY}
+        content["yaml_parser"] = "load_general_params"
+    return content
 
 
 def rule_for(hypes: Mapping[str, Any]) -> Rule | None:

@@ -155,7 +155,7 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
     """Build everything a training needs; weights and the order of the data follow from the seed."""
     seed_draws(settings.seed)
     # first, so that a missing checkpoint of an earlier stage is told before any data is read
-    model: nn.Module = build_model(hypes)
+    model: nn.Module = build_model(_continued(hypes, run_dir))
     if not has_begun(run_dir):
         start_from(model, hypes)
     model = model.to(world.device)
@@ -177,6 +177,11 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
         teacher=build_teacher(hypes, world.device),
         targets=targets_of(model),
     )
+
+
+def _continued(hypes: Hypes, run_dir: Path) -> Hypes:
+    """``last.ckpt`` holds every weight, so a run that goes on needs no checkpoint of an earlier stage."""
+    return hypes.replaced({**hypes, "missing_checkpoints": "scratch"}) if (run_dir / LAST).is_file() else hypes
 
 
 def targets_of(model: nn.Module) -> TranslatedLink | None:

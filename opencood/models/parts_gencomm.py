@@ -14,8 +14,8 @@ from opencood.errors import ConfigError
 from opencood.models import parts
 from opencood.models.context import Context
 from opencood.models.links.adapters import Translator
+from opencood.models.links.codefilling import WordDraws
 from opencood.models.links.codefilling_mask import CommunicationMask
-from opencood.models.links.codefilling_quantizer import CodeFillingQuantizer, WordDraws
 from opencood.models.links.degradation import Degradation
 from opencood.models.links.diffusion import FeatureGenerator
 from opencood.models.links.diffusion_unet import MESSAGE_CHANNELS, DenoisingUNet
@@ -23,10 +23,12 @@ from opencood.models.links.enhancer import ChannelEnhancer
 from opencood.models.links.gencomm import Sampling
 from opencood.models.links.message_extractor import MessageBranch, MessageExtractor
 from opencood.models.links.mpda import CrossDomainTransformer, DomainClassifier, Resizer
+from opencood.models.links.quantizer import Codebook
 from opencood.registry import REGISTRY, Entry
 
 # Keys of the generator's sections that published files carry and nothing reads (checkpoints depend on it).
 UNREAD_OF_NETWORK = ("embed_dim",)
+CODEFILLING_LEVELS, CODEFILLING_CHANNELS = 3, 128
 UNREAD_OF_SCHEDULE = ("beta_schedule", "beta_start", "beta_end")
 CLASSIFIER_WIDTH = 128
 COMMON_DROP = 0.1
@@ -111,8 +113,10 @@ def enhancer(ctx: Context) -> nn.Module:
 
 
 def quantizer(ctx: Context) -> nn.Module:
-    """``codebook``: {seg_num, dict_size, channel}."""
-    return checked(ctx, CodeFillingQuantizer, "codebook", ignores=("r",))
+    """``codebook``: {seg_num, dict_size, channel (128)}; it has three levels whatever its ``r``."""
+    section = {"channel": CODEFILLING_CHANNELS, **ctx.need("codebook"), "r": CODEFILLING_LEVELS}
+    entry = Entry("link", "codebook", Codebook)
+    return Codebook(**REGISTRY.check_arguments(entry, section, ctx.where("codebook")))
 
 
 def word_draws(ctx: Context) -> nn.Module:

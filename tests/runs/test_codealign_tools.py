@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 
+from opencood.config.loader import load_yaml
+from opencood.config.save import save_config
 from opencood.errors import CheckpointError, ConfigError
 from opencood.experiments.build import build_dataset
 from opencood.experiments.inference import run_inference
@@ -14,6 +16,7 @@ from opencood.experiments.run_folder import open_run_folder
 from opencood.experiments.session import InferenceOptions
 from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.experiments.task_average import PairOptions, modality_pairs, pairs_of, run_task_average, with_pair
+from opencood.experiments.training import TrainingOptions, run_training
 from opencood.tools import inference_heter_in_order, inference_heter_task, inference_heter_task_average
 from tests.runs.codealign_hypes import CELLS, late, on_opv2v, run_folder
 
@@ -178,6 +181,34 @@ def test_what_is_in_neither_is_refused_instead_of_tested_at_random(data, tmp_pat
         next(run_task_average(options, PairOptions()))
 
 
+@pytest.mark.slow
+def test_a_deployed_folder_holds_a_configuration_and_nothing_else(data, tmp_path):
+    for m in ("m1", "m2"):
+        run_folder(tmp_path / m, on_opv2v(tmp_path / f"{m}.yaml", f"stage1/{m}", data))
+    run_folder(tmp_path / "c2c", on_opv2v(tmp_path / "c2c.yaml", "stage2/m2_to_m1", data))
+    path = {name: str(tmp_path / name / "net_epoch1.pth") for name in ("m1", "m2", "c2c")}
+    args = {
+        "m1": {"model_path": path["m1"]},
+        "m2": {"model_path": path["m2"]},
+        "aligner_model": "_delete_",
+        "load_aligner": {"m1": path["m1"], "m2": path["m2"]},
+        "load_translator": {"m2": path["c2c"]},
+        "backend": {"m1": path["m1"]},
+    }
+    deployed = {"core_method": "heter_codebook_shared_head_c2c_infer", "args": args}
+    run = tmp_path / "deployed"
+    save_config(on_opv2v(tmp_path / "infer.yaml", "infer/m1m2", data, model=deployed), run)
+    command = ["--model_dir", str(run), "--use_cav", "[2]", *QUIET]
+    inference_heter_in_order.main(command)
+    found = result(run, "eval_intermediate_25.6_25.6_epoch0_use_cav2")
+    assert found["megabits_per_frame"] > CELLS * 4e-6
+    (tmp_path / "c2c" / "net_epoch1.pth").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"missing checkpoints: .*net_epoch1\.pth \(model\.args\.load_translator\.m2"
+    ):
+        inference_heter_in_order.main(command)
+
+
 # --- boxes of agents of one detector --------------------------------------------------------------------------------
 
 
@@ -194,3 +225,27 @@ def test_late_heter_joins_what_every_agent_of_a_sample_finds_by_itself(data, tmp
     flat = run_folder(tmp_path / "flat", late(tmp_path / "late.yaml", data))
     with pytest.raises(ConfigError, match="late_heter contradicts the configuration"):
         run_inference(InferenceOptions(flat, "late_heter", **quiet))
+
+
+def test_a_missing_checkpoint_is_told_before_data_are_looked_for(tmp_path):
+    lost = {"model": {"args": {"m1": {"model_path": "gone.pth"}}}}
+    hypes = on_opv2v(tmp_path / "hypes.yaml", "stage1/m1", tmp_path / "no_data", **lost)
+    with pytest.raises(CheckpointError, match=r"gone\.pth \(model\.args\.m1\.model_path\)"):
+        run_training(hypes.path, options=TrainingOptions(run_dir=tmp_path / "run", device="cpu"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_although_the_file_of_the_earlier_stage_is_gone(data, tmp_path):
+    run_folder(tmp_path / "m1", on_opv2v(tmp_path / "m1.yaml", "stage0/m1", data))
+    stage0 = {"model": {"args": {"m1": {"model_path": "m1/net_epoch1.pth"}}}}
+    hypes = on_opv2v(tmp_path / "hypes.yaml", "stage1/m1", data, **stage0)
+    options = TrainingOptions(run_dir=tmp_path / "run", device="cpu", sanity_frames=0)
+    run = run_training(hypes.path, options=options)
+    (tmp_path / "m1" / "net_epoch1.pth").unlink()
+    before = torch.load(run / "net_epoch1.pth")
+    longer = load_yaml(None, model_dir=run)
+    save_config({**longer, "train_params": {**longer["train_params"], "epoches": 2}}, run)
+    run_training(None, run, TrainingOptions(device="cpu", sanity_frames=0))
+    after = torch.load(run / "net_epoch2.pth")
+    assert all(torch.equal(after[key], before[key]) for key in before if key.startswith("encoder_m1"))

@@ -5,14 +5,13 @@ Which cells are masked is the link's business; what it asks, how sure an agent i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from opencood.models.fusion.attention import AttFusion
 from opencood.models.scene import SceneFeatures
+from opencood.models.smoothing import gaussian_filter
 
 
 class Confidence(nn.Module):
@@ -27,9 +26,7 @@ class Confidence(nn.Module):
         super().__init__()
         self.gaussian_filter: nn.Conv2d | None = None
         if size is not None:
-            self.gaussian_filter = nn.Conv2d(1, 1, size, padding=(size - 1) // 2)
-            kernel = {"weight": _gaussian(size, sigma)[None, None], "bias": torch.zeros(1)}
-            self.gaussian_filter.load_state_dict(kernel)
+            self.gaussian_filter = gaussian_filter(size, sigma)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits (N, A, H, W) of the anchors to (N, 1, H, W)."""
@@ -49,9 +46,3 @@ class Where2commLevels(nn.Module):
         """Maps (N, C, H, W) of the only scale to the egos' (B, C, H, W)."""
         (attention,) = self.fuse_modules
         return attention(scene)
-
-
-def _gaussian(size: int, sigma: float) -> Tensor:
-    offset = torch.arange(size, dtype=torch.float32) - size // 2
-    squared = offset[:, None] ** 2 + offset[None] ** 2
-    return torch.exp(-squared / (2 * sigma**2)) / (2 * math.pi * sigma)

@@ -6,24 +6,46 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from opencood.communication import Message
-from opencood.communication.bits import pack_bits, unpack_bits, width_of
+from opencood.communication.packing import bits_for, pack, unpack
 from opencood.models.links.base import Link
 from opencood.models.links.codefilling_mask import CommunicationMask
-from opencood.models.links.codefilling_quantizer import LEVELS, CodeFillingQuantizer, WordDraws
 from opencood.models.links.degradation import Degradation
+from opencood.models.links.noise import Noise
+from opencood.models.links.quantizer import Codebook, Draws
 from opencood.models.scene import SceneFeatures
 
 READ = ("_map", "_mask", "_confidence")
+
+
+class WordDraws(nn.Module):
+    """The uniform numbers behind the choice of words; without parameters, so that it knows the mode of the detector.
+
+    Args:
+        in_test: whether words are drawn in evaluation too (published), the same way in every frame.
+    """
+
+    def __init__(self, in_test: bool, seed: int = 0) -> None:
+        super().__init__()
+        self.in_test = in_test
+        self.uniform = Noise(torch.rand, seed)
+
+    def forward(self, agents: int) -> Draws | None:
+        """The draws for the cells of so many agents, or None where the nearest words are taken."""
+        if not (self.training or self.in_test):
+            return None
+        # a sender does not know its place in a scene, so all agents draw alike in evaluation
+        slots = torch.zeros(agents, dtype=torch.long)
+        return lambda level, logits: self.uniform(slots, level, logits.unflatten(0, (agents, -1))).flatten(0, 1)
 
 
 @dataclass
 class CodeFillingParts:
     """The parts of the detector that the link is made of."""
 
-    quantizer: CodeFillingQuantizer
+    codebook: Codebook
     mask: CommunicationMask
     draws: WordDraws
     degradation: Degradation | None = None
@@ -47,13 +69,12 @@ class CodeFillingLink(Link):
 
     def send(self, own: SceneFeatures, request: Message | None = None) -> Message:
         """Bytes of mask and codes when an agent sends by itself; otherwise ``_map`` and ``_mask`` (n, ...)."""
-        quantizer, level = self._parts.quantizer, own.map
+        codebook, level = self._parts.codebook, own.map
         rows = level.permute(0, 2, 3, 1).flatten(0, 2)  # (n H W, C)
-        cells = level.shape[-2] * level.shape[-1]
-        uniforms = self._parts.draws(len(level), (cells, quantizer.groups, quantizer.words), level)
-        restored, codes, _ = quantizer(rows, uniforms)
+        samples, _ = codebook.choose(rows, self._parts.draws(len(level)))
         if own.is_alone:
-            return self._packed(torch.stack(codes, dim=1), level)
+            return self._packed(torch.stack([sample.argmax(dim=-1) for sample in samples], dim=1), level)
+        restored = codebook.get_feature(samples)
         loss = ((restored - rows.detach()) ** 2).unflatten(0, (len(level), -1)).mean(dim=(1, 2))
         as_map = _as_map(restored, level)
         confidence = self.confidence(as_map)
@@ -83,25 +104,29 @@ class CodeFillingLink(Link):
         with torch.no_grad():
             return self._parts.mask.confidence(self._confidence(level))
 
+    def _decoded(self, codes: Tensor) -> Tensor:
+        """Codes (R, levels, groups) to the restored rows (R, C)."""
+        return self._parts.codebook.get_feature(list(codes.unbind(dim=1)))
+
     def _packed(self, codes: Tensor, level: Tensor) -> Message:
         """One agent's message: a bit per cell, and the codes (cells, levels, groups) of the cells that are sent."""
-        quantizer = self._parts.quantizer
-        confidence = self.confidence(_as_map(quantizer.decode(codes), level))
+        confidence = self.confidence(_as_map(self._decoded(codes), level))
         mask = self._parts.mask.worth_sending(confidence).flatten()
-        tensors = {"mask": pack_bits(mask.long(), 1), "codes": pack_bits(codes[mask], width_of(quantizer.words))}
+        chosen = codes[mask].view(1, -1)
+        tensors = {"mask": pack(mask[None], 1), "codes": pack(chosen, bits_for(self._parts.codebook.dict_size))}
         if self._parts.mask.solver:
             tensors["confidence"] = confidence  # the ego compares the agents cell by cell
         return Message(tensors, kind="codes", words=("codes",))
 
     def _unpacked(self, message: Message, like: Tensor) -> Message:
         """What one agent's bytes say, as tensors of the batch path; ``like`` (B, C, H, W) tells the size of the map."""
-        quantizer = self._parts.quantizer
+        codebook = self._parts.codebook
         height, width = like.shape[-2:]
-        mask = unpack_bits(message.tensors["mask"], 1, height * width).bool()
-        count = int(mask.sum()) * LEVELS * quantizer.groups
-        codes = unpack_bits(message.tensors["codes"], width_of(quantizer.words), count).clamp(max=quantizer.words - 1)
-        rows = like.new_zeros(height * width, quantizer.channels)
-        rows[mask] = quantizer.decode(codes.view(-1, LEVELS, quantizer.groups))
+        mask = unpack(message.tensors["mask"], height * width, 1)[0].bool()
+        count = int(mask.sum()) * codebook.layers
+        codes = unpack(message.tensors["codes"], count, bits_for(codebook.dict_size)).clamp(max=codebook.dict_size - 1)
+        rows = like.new_zeros(height * width, codebook.channel)
+        rows[mask] = self._decoded(codes.view(-1, codebook.r, codebook.seg_num))
         level = rows.view(1, height, width, -1).permute(0, 3, 1, 2)
         sent = mask.view(1, 1, height, width)
         confidence = message.tensors.get("confidence", torch.zeros_like(level[:, :1]))

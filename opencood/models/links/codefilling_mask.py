@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,19 +10,9 @@ from torch import Tensor, nn
 
 from opencood.errors import ConfigError
 from opencood.models.scene import SceneFeatures
+from opencood.models.smoothing import gaussian_filter
 
 METHODS = ("max", "sum")
-
-
-def gaussian_filter(k_size: int, c_sigma: float) -> nn.Conv2d:
-    """A fixed smoothing filter, as published: not normalised, and with 1 / sigma in front instead of 1 / sigma^2."""
-    reach = torch.arange(k_size) - (k_size - 1) // 2
-    squared = reach[:, None] ** 2 + reach[None] ** 2
-    kernel = torch.exp(-squared / (2 * c_sigma**2)) / (2 * math.pi * c_sigma)
-    layer = nn.Conv2d(1, 1, k_size, padding=(k_size - 1) // 2)
-    layer.weight = nn.Parameter(kernel[None, None])
-    layer.bias = nn.Parameter(torch.zeros(1))
-    return layer
 
 
 class CommunicationMask(nn.Module):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from opencood.communication import Message
 from opencood.communication.packing import pack, unpack
 from opencood.models.links.code_link import SharedSpaceLink
 from opencood.models.scene import SceneFeatures
+from opencood.models.smoothing import gaussian_filter
 
 MASK = "mask"
 # Where the fuse stage finds the mask.
@@ -36,13 +36,7 @@ class ConfidenceMask(nn.Module):
         self.smooths = gaussian_smooth is not None
         if gaussian_smooth is None:
             return
-        size, sigma = int(gaussian_smooth["k_size"]), float(gaussian_smooth["c_sigma"])
-        steps = torch.arange(size, dtype=torch.float32) - size // 2
-        square = steps[:, None].square() + steps[None].square()
-        self.gaussian_filter = nn.Conv2d(1, 1, size, padding=(size - 1) // 2)
-        with torch.no_grad():
-            self.gaussian_filter.weight.copy_((-square / (2 * sigma**2)).exp() / (2 * math.pi * sigma))
-            nn.init.zeros_(cast("nn.Parameter", self.gaussian_filter.bias))
+        self.gaussian_filter = gaussian_filter(int(gaussian_smooth["k_size"]), float(gaussian_smooth["c_sigma"]))
         self.requires_grad_(False)
 
     def forward(self, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The code space: cells of a map as words of learned dictionaries (spec codealign.md 1).
+"""The code space: cells of a map as words of learned dictionaries (spec codealign.md 1; CodeFilling: gencomm.md 4.1).
 
 A cell of C channels is described by ``r`` levels, each of ``seg_num`` groups, each by one of ``dict_size`` words. What
 is left after a level is what the next one describes; the decoder runs from the last level to the first.
@@ -7,6 +7,8 @@ is left after a level is what the next one describes; the decoder runs from the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -18,6 +20,8 @@ from opencood.models.precision import own_precision
 from opencood.registry import register
 
 LEAST_TEMPERATURE = 1e-6
+# From the number of a level and its logits to numbers in (0, 1) of their shape.
+Draws = Callable[[int, Tensor], Tensor]
 
 
 class Quantised(NamedTuple):
@@ -181,17 +185,23 @@ class Codebook(nn.Module):
         assert feature is not None  # there is at least one level
         return feature
 
-    def _sample(self, cells: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def choose(self, cells: Tensor, draws: Draws | None) -> tuple[list[Tensor], list[Tensor]]:
+        """Per level the samples, one-hot (n, groups, words), and their logits without noise, of cells (n, C).
+
+        ``draws`` None takes the nearest words.
+        """
         samples, logits = [], []
-        uniforms = self.uniforms if self.training or self.sample_in_eval else None
-        last = self.r - 1
         for i, level in enumerate(self._levels):
             found, latent = level(cells)
             logits.append(found)
-            samples.append(straight_through(found, -1, uniforms))
-            if i < last:
+            samples.append(straight_through(found, -1, None if draws is None else partial(draws, i)))
+            if i < self.r - 1:
                 cells = level.rest(latent, samples[-1])
         return samples, logits
+
+    def _sample(self, cells: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        draws = self.training or self.sample_in_eval
+        return self.choose(cells, (lambda level, logits: self.uniforms(logits)) if draws else None)
 
     # --- maps ------------------------------------------------------------------------------------
 

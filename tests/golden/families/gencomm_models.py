@@ -16,11 +16,11 @@ from opencood.models.build import build_model
 from opencood.models.context import Context
 from opencood.models.links.adapters import Translator
 from opencood.models.links.codefilling_mask import CommunicationMask
-from opencood.models.links.codefilling_quantizer import LEVELS, CodeFillingQuantizer
 from opencood.models.links.enhancer import ChannelEnhancer
 from opencood.models.links.message_extractor import MessageExtractor
 from opencood.models.links.mpda import CrossDomainTransformer, DomainClassifier, Resizer
-from opencood.models.parts_gencomm import generator
+from opencood.models.links.quantizer import Codebook
+from opencood.models.parts_gencomm import CODEFILLING_LEVELS, generator
 from opencood.models.scene import SceneFeatures
 from tests.golden.case import Case
 
@@ -118,9 +118,10 @@ def _translator(case: Case) -> Outputs:
 
 
 def _quantizer(case: Case) -> Outputs:
-    module = case.fill(CodeFillingQuantizer(**case.meta["args"])).eval()
+    module = case.fill(Codebook(**case.meta["args"], r=CODEFILLING_LEVELS)).eval()
     x = case.tensor("x").requires_grad_()
-    restored, _, logits = module(x, [case.tensor(f"uniform{level}") for level in range(LEVELS)])
+    samples, logits = module.choose(x, lambda level, _: case.tensor(f"uniform{level}"))
+    restored = module.get_feature(samples)
     loss = ((restored - x.detach()) ** 2).mean()
     (loss + (restored * case.tensor("probe")).mean()).backward()
     return {

@@ -1,0 +1,83 @@
+"""Draws docs/pictures/codealign.png; sizes come from the shipped configurations: python docs/pictures/codealign.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from opencood.experiments.alignment_cost import ALONE, payload, stage, trained_elements, translator_elements
+from opencood.visualization import style
+from opencood.visualization.bev import save_figure
+
+FROZEN, TRAINED, WIRE = style.PANEL, "#1d3b5c", "#c58cff"
+WIDTH, HEIGHT = 1.55, 0.62
+BITS_PER_KIB = 8 * 1024
+
+
+def main() -> None:
+    """Draw a receiver's group above, a sender of another group below, and what is trained when."""
+    figure = Figure(figsize=(12, 4.4), facecolor=style.BACKGROUND)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 12), ylim=(0.5, 4.9))
+    axes.axis("off")
+    kib = payload(stage(ALONE, ["m1"]), "m1") // BITS_PER_KIB
+    dense = payload(stage(ALONE, ["m1"], codebook=None), "m1") // BITS_PER_KIB
+    learns = trained_elements(stage(ALONE, ["m1"]), ["m1"]).trained
+    translates = translator_elements("convnext").trained
+    axes.text(0.3, 4.62, "CodeAlign: words of the receiver's code space", color=style.TEXT, fontsize=15, weight="bold")
+    note(axes, 0.3, 4.28, "blue: trained in the stage below; grey: frozen meanwhile")
+
+    note(axes, 0.3, 3.86, "group of the ego (m1)")
+    chain(axes, 3.1, [("encoder, backbone", False), ("aligner", True), ("codebook\nnearest word", True)])
+    note(axes, 2.55, 2.72, f"stage 1: aligner and codebook, {learns:,} parameters")
+    note(axes, 0.3, 1.96, "another group (m6), never seen together with m1")
+    chain(axes, 1.2, [("encoder, backbone", False), ("aligner", False), ("translator\ninto words of m1", True)])
+    note(axes, 2.55, 0.82, f"stage 2: one translator per direction, {translates:,} parameters")
+
+    ego = (8.0, 2.15)
+    box(axes, *ego, "codebook of m1\ndecodes", False)
+    for start in (3.1, 1.2):
+        arrow(axes, (6.05, start + HEIGHT / 2), (8.0, ego[1] + HEIGHT / 2), WIRE)
+    note(axes, 6.9, 3.4, f"a word of 4 bits per cell:\n{kib} KiB instead of {dense // 1024} MiB", WIRE)
+    box(axes, 10.0, 2.15, "fusion, heads\nof m1", False)
+    arrow(axes, (8.0 + WIDTH, ego[1] + HEIGHT / 2), (10.0, ego[1] + HEIGHT / 2), style.TEXT)
+    note(axes, 8.0, 1.62, "the receiver's backend is that of its own group:\nnothing of it changes when others join")
+    save_figure(figure, Path(__file__).with_name("codealign.png"))
+
+
+def chain(axes: Axes, height: float, parts: list[tuple[str, bool]]) -> None:
+    """Boxes from left to right with arrows between them."""
+    left = 0.3
+    for number, (name, trained) in enumerate(parts):
+        box(axes, left, height, name, trained)
+        if number:
+            arrow(axes, (left - 0.55, height + HEIGHT / 2), (left, height + HEIGHT / 2), style.TEXT)
+        left += WIDTH + 0.55
+
+
+def box(axes: Axes, left: float, bottom: float, name: str, trained: bool) -> None:
+    """One part of a detector."""
+    colour = TRAINED if trained else FROZEN
+    axes.add_patch(
+        FancyBboxPatch((left, bottom), WIDTH, HEIGHT, "round,pad=0,rounding_size=0.08", fc=colour, ec=style.RING)
+    )
+    axes.text(left + WIDTH / 2, bottom + HEIGHT / 2, name, color=style.TEXT, ha="center", va="center", fontsize=9.5)
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    """From one part to the next."""
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.6})
+
+
+def note(axes: Axes, x: float, y: float, text: str, colour: str = style.MUTED) -> None:
+    """A remark."""
+    axes.text(x, y, text, color=colour, fontsize=9.5, va="center")
+
+
+if __name__ == "__main__":
+    main()
