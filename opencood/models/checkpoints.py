@@ -82,7 +82,7 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict_shape
         loaded=tuple(fitting),
     )
     _refuse_other_model(path, report, len(own), len(state), strict_shapes)
-    _refuse_nan(path, fitting)
+    refuse_nan(path, fitting)
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -195,7 +195,7 @@ def _refuse_other_model(
     )
 
 
-def _refuse_nan(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
+def refuse_nan(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
     """A training that diverged leaves weights with which nothing is ever detected."""
     broken = [key for key, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
     if broken:
