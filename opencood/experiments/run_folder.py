@@ -57,16 +57,20 @@ def open_run_folder(
     perturb: Mapping[str, Any] | None = None,
     edit: Callable[[Hypes], Mapping[str, Any]] | None = None,
     range_quirk: str = "inference_range",
+    test_dir: str | None = None,
 ) -> tuple[Hypes, RangeChoice]:
     """Load ``<model_dir>/config.yaml`` for testing: ``validate_dir`` becomes ``test_dir``, then the overrides.
 
-    ``edit`` returns keys that replace those of the configuration; ``range_quirk`` names the tool's default range.
+    ``test_dir`` replaces the configured one; ``edit`` returns keys that replace those of the configuration;
+    ``range_quirk`` names the tool's default range.
 
     Raises:
         ConfigError: no such folder, no configuration in it, or no ``test_dir``.
         DataError: there is no such ``test_dir``.
     """
     hypes = load_yaml(None, model_dir=model_dir)
+    if test_dir is not None:
+        hypes = hypes.replaced({**hypes, "test_dir": test_dir})
     changes: dict[str, Any] = {"validate_dir": _test_split(hypes, config_of_run(model_dir))}
     if hypes.get("box_align"):  # as published: the boxes of the split that is tested
         changes["box_align"] = {**hypes["box_align"], "val_result": hypes["box_align"].get("test_result")}

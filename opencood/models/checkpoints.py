@@ -141,22 +141,34 @@ def write_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str]) 
         ) from error
 
 
-def find_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[Path, int] | None:
+def find_checkpoint(run_dir: str | os.PathLike[str], epoch: int | None = None) -> tuple[Path, int] | None:
     """The checkpoint a run folder offers, and its epoch; None when it has none (spec tools.md 1).
 
-    The best one by validation is preferred (the newest, with a warning, when there are several), then the latest epoch.
+    That of ``epoch`` where one is asked for; else the best one by validation is preferred (the newest, with a warning,
+    when there are several), then the latest epoch.
 
     Raises:
-        CheckpointError: the folder does not exist.
+        CheckpointError: the folder does not exist, or has none of that epoch.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such run folder.")
+    if epoch is not None:
+        return _of_epoch(folder, epoch), epoch
     best = _numbered(folder, BEST)
     if len(best) > 1:
         warnings.warn(f"{folder}: {len(best)} best checkpoints; {best[-1][1].name} is taken.", stacklevel=2)
     choice = best or _numbered(folder, NUMBERED)
     return (choice[-1][1], choice[-1][0]) if choice else None
+
+
+def _of_epoch(folder: Path, epoch: int) -> Path:
+    there = dict(_numbered(folder, BEST) + _numbered(folder, NUMBERED))
+    if epoch not in there:
+        raise CheckpointError(
+            f"{folder}: holds no checkpoint of epoch {epoch}; it has {', '.join(map(str, sorted(there))) or 'none'}."
+        )
+    return there[epoch]
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
