@@ -16,6 +16,8 @@ from opencood.errors import ConfigError, DataError
 
 Range = tuple[float, ...]
 CONFIGURED = "configuration"
+# Files of these repositories have no test_dir: what they call validate_dir is the test split.
+TEST_ON_VALIDATION = frozenset({"opencood", "coopre", "v2xreal", "v2v4real"})
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def choose_range(
 
 def _test_split(hypes: Mapping[str, Any], file: Path) -> Any:
     test_dir = hypes.get("test_dir")
+    if not test_dir and flavor_of(hypes) in TEST_ON_VALIDATION:
+        return hypes.get("validate_dir")
     if not test_dir:
         raise ConfigError(f"{file}: missing key 'test_dir', the split to evaluate on.")
     by_folder_name = ("OPV2V", "v2xsim")
