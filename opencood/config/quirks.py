@@ -197,6 +197,12 @@ QUIRKS: dict[str, Quirk] = {
     "pretraining_idle_backbone": Quirk(
         True, False, "CooPre's pretraining holds a 2D backbone that is never run, for its checkpoint.", "coopre.md 3"
     ),
+    "pretraining_reads_labels": Quirk(
+        True,
+        False,
+        "Pretraining opens lists of objects unless labels: false says otherwise, and leaves out frames without any.",
+        "coopre.md 1",
+    ),
     "pretraining_copies_idle_backbone": Quirk(
         True, False, "A training takes over the 2D backbone that pretraining never ran.", "coopre.md 7"
     ),

@@ -49,6 +49,9 @@ METHODS = {
 }
 
 
+ALIASES = {"nofusion": "no"}  # CooPre
+
+
 def dataset_family(core_method: str) -> str:
     """``late``, ``early`` or ``intermediate``: the first word of ``fusion.core_method``, class names included."""
     word = re.match(r"late|early|intermediate", core_method, re.IGNORECASE)
@@ -69,6 +72,7 @@ def choose_method(requested: str | None, hypes: Mapping[str, Any]) -> FusionMeth
     family = dataset_family(core_method)
     if requested is None:
         return METHODS[family]
+    requested = ALIASES.get(requested, requested)
     if requested not in METHODS:
         raise ConfigError(
             f"--fusion_method: unknown '{requested}'.{nearest(requested, METHODS)} Valid: {', '.join(METHODS)}."

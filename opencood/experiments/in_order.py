@@ -91,7 +91,7 @@ def run_in_order(
         ConfigError: the configuration has no modalities, or fuses early.
         CheckpointError, DataError: see ``run_inference``.
     """
-    hypes, _ = open_run_folder(options.model_dir, options.parity)
+    hypes, _ = open_run_folder(options.model_dir, options.parity, test_dir=options.test_dir)
     if "heter" not in hypes:
         raise ConfigError(f"{options.model_dir}: has no section heter, so there is no order of modalities.")
     if options.agents is not None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from opencood.batch import to_device
 from opencood.communication import Channel
-from opencood.config.flavor import quirk
+from opencood.config.flavor import flavor_of, quirk
 from opencood.config.loader import Hypes, config_of_run
 from opencood.errors import ConfigError
 from opencood.evaluation.detections import DetectionSet, FrameDetections
@@ -28,7 +28,7 @@ from opencood.experiments.fusion_methods import Batch, detect
 from opencood.experiments.participants import clouds_in_ego, participants, send_points
 from opencood.experiments.pictures import scene_of
 from opencood.experiments.protocol import describe_protocol
-from opencood.experiments.results import write_results
+from opencood.experiments.results import REPORTS_BANDS, write_results
 from opencood.experiments.session import InferenceOptions, Session, open_session
 from opencood.visualization.bev import draw_bev
 
@@ -50,7 +50,7 @@ def run_inference(options: InferenceOptions) -> Report:
         variant=reported_variant(session.hypes),
         frames_per_second=speed,
         notes=session.notes,
-        bands=_bands(options, detections),
+        bands=_bands(options, session.hypes, detections),
     )
     files = []
     if options.save_detections is not None:
@@ -102,9 +102,10 @@ def _channel_notes(session: Session, channel: Channel) -> list[str]:
     ]
 
 
-def _bands(options: InferenceOptions, detections: DetectionSet) -> Bands | None:
-    """The bands asked for; the published ones where there are several classes, as V2X-Real's figures have them."""
-    return parse_bands(options.bands or (PUBLISHED_BANDS if detections.class_names else None))
+def _bands(options: InferenceOptions, hypes: Hypes, detections: DetectionSet) -> Bands | None:
+    """The bands asked for; else the published ones where published figures have them: V2X-Real's, V2V4Real's."""
+    usual = detections.class_names or flavor_of(hypes) in REPORTS_BANDS
+    return parse_bands(options.bands or (PUBLISHED_BANDS if usual else None))
 
 
 def _speed(seconds: list[float]) -> float | None:

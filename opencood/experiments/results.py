@@ -12,6 +12,7 @@ from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report
 from opencood.experiments.run_folder import RangeChoice
 
 _WRITES_BOTH = ("gencomm", "stamp")
+REPORTS_BANDS = ("coopre", "v2v4real")  # eval.yaml, short_eval.yaml, middle_eval.yaml, long_eval.yaml
 
 
 def infer_info(method: str, note: str, range_choice: RangeChoice, epoch: int, agents: int | None = None) -> str:
@@ -47,6 +48,12 @@ def channel_note(section: Mapping[str, Any] | None) -> str:
     )
 
 
+def split_note(test_dir: str | None, dataset_mode: str | None) -> str:
+    """What a run on another split adds to its names, such as ``_test_culver_city_vc``."""
+    parts = [] if test_dir is None else [Path(test_dir).name]
+    return "".join(f"_{part}" for part in [*parts, dataset_mode or ""] if part)
+
+
 def labelled(path: Path | None, label: str) -> Path | None:
     """The file of one of several evaluations: ``boxes.npz`` -> ``boxes_<label>.npz``."""
     return None if path is None else path.with_name(f"{path.stem}_{label}{path.suffix}")
@@ -55,9 +62,12 @@ def labelled(path: Path | None, label: str) -> Path | None:
 def write_results(report: Report, folder: Path, info: str) -> list[Path]:
     """Write ``eval_<info>.yaml``; GenComm's flavors write the sorted variant to a file of its own, as published.
 
-    Where there are several classes, their published files ``<variant>_<info>_eval.yaml`` come beside it.
+    Where there are several classes, their published files ``<variant>_<info>_eval.yaml`` come beside it. CooPre's and
+    V2V4Real's flavors write ``<band>_eval.yaml`` for every band of distances, and ``eval.yaml`` for all.
     """
     plain = folder / (f"eval_{info}.yaml" if info else "eval.yaml")
+    if report.protocol.get("flavor") in REPORTS_BANDS:
+        return [write_yaml(plain, report.content()), *_write_bands(report, folder)]
     if report.protocol.get("flavor") not in _WRITES_BOTH:
         return [write_yaml(plain, report.content())]
     is_sorted = folder / f"eval_global_sort_{info}.yaml"
@@ -67,3 +77,18 @@ def write_results(report: Report, folder: Path, info: str) -> list[Path]:
             file = folder / f"{stem}_{info}_eval.yaml"
             written.append(write_yaml(file, report.published_classes(variant)))
     return written
+
+
+def _write_bands(report: Report, folder: Path) -> list[Path]:
+    """The published files of the newest evaluation: plain keys, or by class where there are several."""
+    figures = {
+        "": report.whole,
+        **{f"{name.replace(' ', '')}_": band for name, band in report.by_range.items() if name != "all"},
+    }
+    return [
+        write_yaml(
+            folder / f"{prefix}eval.yaml",
+            one.published_classes(report.variant) if one.by_class else one.published(report.variant),
+        )
+        for prefix, one in figures.items()
+    ]

@@ -16,6 +16,8 @@ from opencood.errors import ConfigError, DataError
 
 Range = tuple[float, ...]
 CONFIGURED = "configuration"
+# Files of these repositories have no test_dir: what they call validate_dir is the test split.
+TEST_ON_VALIDATION = frozenset({"opencood", "coopre", "v2xreal", "v2v4real"})
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,20 @@ def open_run_folder(
     perturb: Mapping[str, Any] | None = None,
     edit: Callable[[Hypes], Mapping[str, Any]] | None = None,
     range_quirk: str = "inference_range",
+    test_dir: str | None = None,
 ) -> tuple[Hypes, RangeChoice]:
     """Load ``<model_dir>/config.yaml`` for testing: ``validate_dir`` becomes ``test_dir``, then the overrides.
 
-    ``edit`` returns keys that replace those of the configuration; ``range_quirk`` names the tool's default range.
+    ``test_dir`` replaces the configured one; ``edit`` returns keys that replace those of the configuration;
+    ``range_quirk`` names the tool's default range.
 
     Raises:
         ConfigError: no such folder, no configuration in it, or no ``test_dir``.
         DataError: there is no such ``test_dir``.
     """
     hypes = load_yaml(None, model_dir=model_dir)
+    if test_dir is not None:
+        hypes = hypes.replaced({**hypes, "test_dir": test_dir})
     changes: dict[str, Any] = {"validate_dir": _test_split(hypes, config_of_run(model_dir))}
     if hypes.get("box_align"):  # as published: the boxes of the split that is tested
         changes["box_align"] = {**hypes["box_align"], "val_result": hypes["box_align"].get("test_result")}
@@ -108,6 +114,8 @@ def choose_range(
 
 def _test_split(hypes: Mapping[str, Any], file: Path) -> Any:
     test_dir = hypes.get("test_dir")
+    if not test_dir and flavor_of(hypes) in TEST_ON_VALIDATION:
+        return hypes.get("validate_dir")
     if not test_dir:
         raise ConfigError(f"{file}: missing key 'test_dir', the split to evaluate on.")
     by_folder_name = ("OPV2V", "v2xsim")

@@ -25,7 +25,7 @@ from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.fusion_methods import FusionMethod, check_agents, choose_method, parse_agents
 from opencood.experiments.late_messages import CandidateBoxes
 from opencood.experiments.participants import FirstAgents
-from opencood.experiments.results import channel_note, infer_info, perturb_note
+from opencood.experiments.results import channel_note, infer_info, perturb_note, split_note
 from opencood.experiments.run_folder import RangeChoice, open_run_folder
 from opencood.models.checkpoints import find_checkpoint, load_checkpoint
 
@@ -47,6 +47,9 @@ class InferenceOptions:
         bands: distances from the ego that are also evaluated by themselves (``evaluate.parse_bands``); None: the
             published ones where there are several classes, none otherwise.
         limit: only the first so many frames.
+        epoch: of the checkpoint; None takes the best by validation, else the latest.
+        test_dir: another split than the configured ``test_dir``, such as OPV2V's ``test_culver_city``.
+        dataset_mode: replaces the configured one (V2X-Real: vc, v2v, ic, i2i).
         untrained: go on without a checkpoint.
         channel: keys that replace those of the configuration's section ``channel``.
         perturb: section ``perturb`` that is laid over the configured one; ``_replace_: true`` forgets that one.
@@ -74,6 +77,9 @@ class InferenceOptions:
     device: str = "auto"
     workers: int = 4
     limit: int | None = None
+    epoch: int | None = None
+    test_dir: str | None = None
+    dataset_mode: str | None = None
     parity: str | None = None
     untrained: bool = False
     seed: int = SEED
@@ -127,7 +133,8 @@ class Session:
         """The ``infer_info`` part of result and picture names."""
         if self.options.info is not None:
             return self.options.info
-        note = self.options.note + channel_note(self.options.channel) + perturb_note(self.options.perturb)
+        note = self.options.note + split_note(self.options.test_dir, self.options.dataset_mode)
+        note += channel_note(self.options.channel) + perturb_note(self.options.perturb)
         name = infer_info(self.options.label or self.method.name, note, self.range_choice, self.epoch, self.agents)
         return name + self.options.suffix
 
@@ -149,8 +156,9 @@ def open_session(options: InferenceOptions) -> Session:
         options.noise,
         options.seed,
         options.perturb,
-        options.edit,
+        lambda hypes: {**_split_of(options), **(options.edit(hypes) if options.edit else {})},
         options.range_quirk,
+        options.test_dir,
     )
     method = choose_method(options.fusion_method, hypes)
     agents = parse_agents(options.agents)
@@ -193,8 +201,13 @@ def _self_contained(hypes: Hypes, options: InferenceOptions) -> Hypes:
     return hypes.replaced({**hypes, "missing_checkpoints": "scratch"})
 
 
+def _split_of(options: InferenceOptions) -> dict[str, Any]:
+    """The keys of the configuration that the options replace because they decide what is tested on."""
+    return {} if options.dataset_mode is None else {"dataset_mode": options.dataset_mode}
+
+
 def _load_weights(model: nn.Module, options: InferenceOptions) -> tuple[Path | None, int]:
-    found = find_checkpoint(options.model_dir)
+    found = find_checkpoint(options.model_dir, options.epoch)
     if found is None:
         if options.untrained or getattr(model, "has_weights", False):
             return None, 0

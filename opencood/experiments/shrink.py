@@ -36,6 +36,7 @@ PICTURE_SIDE = 96
 PICTURE_UNIT = 32
 _CELL_SIZES = "voxel_size"
 _BOUNDS = ("xbound", "ybound")
+_MAP_CELLS = "bev_args"  # of pretraining: cells of the map itself, which fit whenever the voxels do
 _RESOLUTION = "res"  # of a picture of points seen from above
 _PICTURES = "data_aug_conf"
 _SHAPES = {"in_feature_shape": "in_cav_lidar_range", "out_feature_shape": "out_cav_lidar_range"}
@@ -167,7 +168,7 @@ def _steps(tree: Any) -> Iterator[float]:
         yield from (tree[key][2] for key in _BOUNDS if is_bound(tree.get(key)))
         if is_number(tree.get(_RESOLUTION)):
             yield tree[_RESOLUTION]
-    for value in _children(tree):
+    for value in _children({k: v for k, v in tree.items() if k != _MAP_CELLS} if isinstance(tree, Mapping) else tree):
         yield from _steps(value)
 
 

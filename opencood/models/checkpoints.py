@@ -82,7 +82,7 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], strict_shape
         loaded=tuple(fitting),
     )
     _refuse_other_model(path, report, len(own), len(state), strict_shapes)
-    _refuse_nan(path, fitting)
+    refuse_nan(path, fitting)
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -141,22 +141,34 @@ def write_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str]) 
         ) from error
 
 
-def find_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[Path, int] | None:
+def find_checkpoint(run_dir: str | os.PathLike[str], epoch: int | None = None) -> tuple[Path, int] | None:
     """The checkpoint a run folder offers, and its epoch; None when it has none (spec tools.md 1).
 
-    The best one by validation is preferred (the newest, with a warning, when there are several), then the latest epoch.
+    That of ``epoch`` where one is asked for; else the best one by validation is preferred (the newest, with a warning,
+    when there are several), then the latest epoch.
 
     Raises:
-        CheckpointError: the folder does not exist.
+        CheckpointError: the folder does not exist, or has none of that epoch.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such run folder.")
+    if epoch is not None:
+        return _of_epoch(folder, epoch), epoch
     best = _numbered(folder, BEST)
     if len(best) > 1:
         warnings.warn(f"{folder}: {len(best)} best checkpoints; {best[-1][1].name} is taken.", stacklevel=2)
     choice = best or _numbered(folder, NUMBERED)
     return (choice[-1][1], choice[-1][0]) if choice else None
+
+
+def _of_epoch(folder: Path, epoch: int) -> Path:
+    there = dict(_numbered(folder, BEST) + _numbered(folder, NUMBERED))
+    if epoch not in there:
+        raise CheckpointError(
+            f"{folder}: holds no checkpoint of epoch {epoch}; it has {', '.join(map(str, sorted(there))) or 'none'}."
+        )
+    return there[epoch]
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
@@ -195,7 +207,7 @@ def _refuse_other_model(
     )
 
 
-def _refuse_nan(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
+def refuse_nan(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
     """A training that diverged leaves weights with which nothing is ever detected."""
     broken = [key for key, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
     if broken:

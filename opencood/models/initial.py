@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from opencood.errors import CheckpointError, ConfigError
-from opencood.models.checkpoints import LoadReport, find_checkpoint, read_state_dict
+from opencood.models.checkpoints import LoadReport, find_checkpoint, read_state_dict, refuse_nan
 from opencood.models.sparse.layers import in_layout_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def initialise(
         what was loaded, what the model has besides (below the parts), and what the file has.
 
     Raises:
-        CheckpointError: there is no checkpoint, a part is missing or incomplete, has other shapes, or nothing fits.
+        CheckpointError: there is no checkpoint, a part is incomplete, has other shapes, holds NaN, or nothing fits.
         ConfigError: the model has no such part.
     """
     file = checkpoint_of(path)
@@ -63,6 +63,7 @@ def initialise(
         loaded=tuple(fitting),
     )
     _refuse(file, pairs, own, theirs, report, strict and modules is not None)
+    refuse_nan(file, fitting)
     model.load_state_dict(fitting, strict=False)
     left = [name for name in _tops(own) if not any(key.startswith(f"{name}.") for key in fitting)]
     log.info("init_from: %s: %s. Not from there: %s.", file, report, ", ".join(left) or "nothing")

@@ -33,7 +33,7 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument("--model_dir", required=True, type=Path, help="run folder with config.yaml and checkpoints")
     made.add_argument(
         "--fusion_method",
-        help="single, no, late, early, intermediate or late_heter; default: what the configuration trains",
+        help="single, no (nofusion), late, early, intermediate or late_heter; default: what the configuration trains",
     )
     made.add_argument(
         "--save_vis_interval", type=at_least(0), default=40, metavar="N", help="a picture every N frames, 0: none"
@@ -49,6 +49,15 @@ def common_parser(description: str | None) -> Parser:
     made.add_argument("--agents", metavar="ego|k|1..k", help="only these agents take part; ground truth of all")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
     made.add_argument("--workers", type=at_least(0), default=4, help="loader processes (at most one per core), 0: none")
+    made.add_argument(
+        "--epoch", type=at_least(1), metavar="N", help="of the checkpoint; default: the best, or the latest"
+    )
+    made.add_argument(
+        "--test_dir", metavar="FOLDER", help="test on another split, such as dataset/OPV2V/test_culver_city"
+    )
+    made.add_argument(
+        "--dataset_mode", metavar="MODE", help="V2X-Real: vc, v2v, ic or i2i; default: the configuration's"
+    )
     made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N frames")
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")
     made.add_argument("--seed", type=at_least(0), default=303, help="seed of pose noise and other draws")

@@ -17,7 +17,7 @@ from opencood.training.checkpoints import write_atomically
 from opencood.training.curves import Curves
 
 LOG, LINES = "training.jsonl", "log.log"
-# term -> (field of the printed line, TensorBoard tag); the first three and the IoU are always printed
+# term -> (field of the printed line, TensorBoard tag); of a detector the first three and the IoU are always printed
 PUBLISHED = {
     "cls_loss": ("Conf Loss", "Confidence_loss"),
     "reg_loss": ("Loc Loss", "Regression_loss"),
@@ -35,7 +35,8 @@ def published_line(
     epoch: int, batch: int, batches: int, loss: float, terms: Mapping[str, float], suffix: str = ""
 ) -> str:
     """The line that published trainers print per iteration; ``batch`` counts from 1."""
-    fields = {PUBLISHED[name][0]: terms.get(name, 0.0) for name in ALWAYS}
+    detects = any(name in terms for name in ALWAYS)
+    fields = {PUBLISHED[name][0]: terms.get(name, 0.0) for name in ALWAYS} if detects else {}
     others = {_field(name): value for name, value in terms.items() if name not in ALWAYS and name != "total_loss"}
     values = "".join(f" || {name}: {value:.4f}" for name, value in (fields | others).items())
     return f"[epoch {epoch}][{batch}/{batches}]{suffix} || Loss: {loss:.4f}{values}"

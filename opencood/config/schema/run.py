@@ -59,7 +59,7 @@ TOP = (
     Key("box_frame", one_of("lidar", "world"), None, "V2V4Real: where boxes are written; absent: as poses say"),
     Key("isSim", BOOL, False, "V2V4Real: boxes are written in the world"),
     Key("crop_range", RANGE, None, "points and boxes outside are left out; the grid of the model stays"),
-    Key("labels", BOOL, True, "false: no list of objects is opened (pretraining)"),
+    Key("labels", BOOL, None, "false: no list of objects is opened; absent: false in pretraining, else true"),
     Key("val", BOOL, False, "CodeAlign: validation in training, whose agents draw from the ego's modalities"),
     Key("root_dir_target", TEXT, None, "second training split of domain adaptation (V2V4Real)"),
     Key("data_dir", TEXT, None, "root of a DAIR-V2X data set (required there)"),

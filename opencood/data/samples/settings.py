@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opencood.config.flavor import flavor_of, parity_of, quirk
+from opencood.config.pretrain import is_pretraining
 from opencood.config.tree import given
 from opencood.data.augment import WorldAugmentation, build_augmentation
 from opencood.data.readers.base import OPV2V, Conventions
@@ -128,7 +129,7 @@ def read_settings(
         ),
         augmentation=build_augmentation(given(hypes, "data_augment") if train else None),
         conventions=conventions,
-        labels=bool(hypes.get("labels", True)),
+        labels=bool(hypes.get("labels", not is_pretraining(hypes) or quirk(hypes, "pretraining_reads_labels"))),
         crop_range=None if given(hypes, "crop_range") is None else _range(hypes, "crop_range", ""),
     )
 

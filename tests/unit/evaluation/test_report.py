@@ -119,11 +119,23 @@ def test_bands_of_distance_are_evaluated_by_themselves():
     # a car at the ego itself is at distance 0, which no band holds
     assert math.isnan(report.by_range["near"].results[GLOBAL_SORT][0.5].ap)
     assert report.by_range["beyond"].results[GLOBAL_SORT][0.5].ap == pytest.approx(1 / 2)
-    assert report.by_range["all"].areas() == report.content()["ap_by_variant"]
+    assert report.by_range["all"].areas() == report.content()["ap_by_variant"] | {"ground_truths": report.ground_truths}
+    counts = {name: figures.ground_truths for name, figures in report.by_range.items()}
+    assert counts["near"] == 0 and 0 < counts["beyond"] < counts["all"] == report.ground_truths
     content = report.content()
     assert content["ap_by_range"]["beyond"][FRAME_ORDER]["0.5"] == pytest.approx(1 / 2)
     assert content["protocol"]["ranges"] == {"near": [0.0, 10.0], "beyond": [10.0, 100.0], "all": None}
-    assert "beyond" in "\n".join(report.lines())
+    assert f"({counts['beyond']} objects)" in "\n".join(report.lines())
+
+
+def test_ground_truths_are_counted_by_class_and_band():
+    truth = (boxes_to_corners_3d(np.array([car(2), car(5), car(40)], np.float32), "hwl"), np.array([1, 2, 2]))
+    frames = DetectionSet((FrameDetections.of(None, None, truth),), {"classes": ["vehicle", "pedestrian"]})
+    report = evaluate(frames, bands={"short": (0.0, 30.0), "middle": (30.0, 50.0)})
+    assert report.content()["ground_truths_by_class"] == {"vehicle": 1, "pedestrian": 2}
+    assert report.by_range["short"].ground_truths_by_class == {"vehicle": 1, "pedestrian": 1}
+    areas = report.content()["ap_by_range"]["middle"]
+    assert areas["ground_truths"] == 1 and areas["by_class"]["vehicle"]["ground_truths"] == 0
 
 
 def test_a_class_file_holds_curves_by_class_and_threshold():

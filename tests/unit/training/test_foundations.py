@@ -155,6 +155,11 @@ def test_no_last_checkpoint_is_none(tmp_path):
     assert read_last(tmp_path) is None
 
 
+def test_a_line_without_detections_names_its_own_terms_only():
+    line = published_line(0, 1, 2, 1.5, {"Chamfer_loss": 1.25, "total_loss": 1.5})
+    assert line == "[epoch 0][1/2] || Loss: 1.5000 || Chamfer Loss: 1.2500"
+
+
 def test_published_line_with_further_terms():
     terms = {"total_loss": 9.0, "cls_loss": 1.0, "reg_loss": 2.0, "depth_loss": 0.5, "odd_loss": 0.25}
     assert published_line(3, 7, 20, 3.75, terms, "_single") == (

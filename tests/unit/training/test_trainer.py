@@ -47,6 +47,15 @@ def test_rates_drop_one_epoch_late(tmp_path):
     assert rates == pytest.approx({0: 0.01, 1: 0.01, 2: 0.001, 3: 0.001})
 
 
+def test_rates_may_change_with_every_step(tmp_path):
+    trainer = toy_trainer(tmp_path, epochs=2, schedule_per_step=True)
+    trainer.schedule = lambda base, epoch: base * epoch
+    trainer.fit()
+    per_epoch = trainer.feed.batches_per_epoch
+    rates = [entry["rate"] for entry in steps(tmp_path)]
+    assert rates == pytest.approx([0.01 * step / per_epoch for step in range(2 * per_epoch)])
+
+
 def test_batches_without_objects_and_missing_samples_are_skipped(tmp_path):
     dataset = ToyDataset(6, empty={0, 1, 2}, missing={3})
     trainer = toy_trainer(tmp_path, dataset, epochs=1, batch_size=1)
