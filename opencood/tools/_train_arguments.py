@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,11 @@ def train(
         transfer: a configuration that does not say what it starts from is refused.
     """
     made = parser(description)
-    given = made.parse_args(argv)
+    return run_given(made, made.parse_args(argv), distil=distil)
+
+
+def run_given(made: Parser, given: argparse.Namespace, distil: bool = False, test_afterwards: bool = True) -> int:
+    """Train as the parsed arguments say; returns the exit code."""
     perturb = take_perturbations(made, vars(given))
     from opencood.experiments.training import TrainingOptions, run_training
 
@@ -67,7 +72,7 @@ def train(
         dist_url=given.dist_url,
         seed=given.seed,
         workers=given.workers,
-        evaluate=not given.no_eval,
+        evaluate=test_afterwards and not given.no_eval,
         perturb=perturb,
         distil=distil,
         balance=balance,
