@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from opencood.errors import DataError
+from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.matching import FrameMatch
+from opencood.evaluation.report import match_all
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,28 @@ def seeds_interval(values: np.ndarray, generator: np.random.Generator, level: fl
     drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=columns - 1).T / seeds
     weights = np.concatenate([np.full((seeds, 1), 1 / seeds), drawn], axis=1)
     return _interval((values * weights).sum(axis=0), level)
+
+
+def resampled_ap(detections: DetectionSet, thresholds: Sequence[float], weights: np.ndarray) -> dict[float, np.ndarray]:
+    """Globally sorted AP (1 + R,) of every resample by IoU threshold.
+
+    Where there are several classes it is the plain mean over those that have ground truth in the resample.
+    """
+    parts = [detections.of_class(label) for label in detections.class_names] or [detections]
+    matches = [match_all(part, thresholds) for part in parts]
+    return {t: _mean_known(np.stack([weighted_ap(frames, t, weights) for frames in matches])) for t in thresholds}
+
+
+def interval_of(values: np.ndarray, level: float = 0.95) -> Interval:
+    """Percentile interval of resampled values (1 + R,), column 0 without resampling."""
+    return _interval(values, level)
+
+
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Mean (N,) over the rows of (K, N) that are numbers; NaN where none is."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
 
 
 def frame_weights(frames: int, resamples: int, generator: np.random.Generator) -> np.ndarray:

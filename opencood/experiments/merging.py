@@ -10,9 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from opencood.config.loader import CONFIG_NAME
+from opencood.config.loader import CONFIG_NAME, load_yaml
 from opencood.errors import CheckpointError, ConfigError, StorageError
 from opencood.evaluation.files import write_text
+from opencood.experiments.build import build_from_scratch
 from opencood.experiments.folders import checkpoints_of
 from opencood.models import checkpoint_tools as tools
 from opencood.models.checkpoints import BEST, NUMBERED, read_state_dict
@@ -119,6 +120,53 @@ def add_head_suffix(folder: Path, suffix: str, out: Path) -> Path:
     [(file, _)] = checkpoints_of([folder])
     written, _ = _write(out, tools.with_head_suffix(read_state_dict(file), suffix), None)
     return written
+
+
+def rename_type(folder: Path, old: str, new: str, out: Path) -> Path:
+    """Write the checkpoint of a run folder to ``out`` with its type ``old`` called ``new``, fusion and heads included.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or no such type in it.
+    """
+    [(file, _)] = checkpoints_of([folder])
+    try:
+        written, _ = _write(out, tools.as_type(read_state_dict(file), old, new), None)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    return written
+
+
+def merge_with_adapters(model_dir: Path, adapter_dir: str, sub_dir: str, with_protocol: bool) -> list[str]:
+    """Put STAMP's detectors and adapters into one: ``<model_dir>/final_infer/<adapter_dir>/net_epoch1.pth``.
+
+    That folder's ``config.yaml`` says what is built. Loaded are, one after the other, the runs below ``local/``, those
+    below ``<sub_dir>/<adapter_dir>/``, and, where it is asked for, ``protocol``; every entry that fits is taken.
+    Returns lines that say what was taken from where.
+
+    Raises:
+        ConfigError: there is no configuration.
+        CheckpointError: there is no run to take from, or one holds no checkpoint; nothing is written then.
+    """
+    out = model_dir / "final_infer" / adapter_dir
+    hypes = load_yaml(None, model_dir=out)
+    runs = [run for place in (model_dir / "local", model_dir / sub_dir / adapter_dir) for run in _runs_in(place)]
+    runs += [model_dir / "protocol"] if with_protocol else []
+    found = checkpoints_of(runs)
+    model = build_from_scratch(hypes)
+    taken, told = dict(model.state_dict()), []
+    for file, _ in found:
+        fits = {k: v for k, v in read_state_dict(file).items() if k in taken and v.shape == taken[k].shape}
+        taken |= fits
+        told.append(f"{file}: {len(fits)} of the detector's {len(taken)} entries")
+    file, remarks = _write(out, taken, None)
+    return [*told, *remarks, f"wrote {file}"]
+
+
+def _runs_in(place: Path) -> list[Path]:
+    runs = sorted(folder for folder in place.iterdir() if folder.is_dir()) if place.is_dir() else []
+    if not runs:
+        raise CheckpointError(f"{place}: there is no run folder in it. Nothing was written.")
+    return runs
 
 
 def _edit(file: Path, change: Callable[[State], State]) -> Path:

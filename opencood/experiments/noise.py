@@ -14,7 +14,7 @@ from opencood.config.flavor import flavor_of, parity_of
 from opencood.evaluation.files import write_yaml
 from opencood.evaluation.report import FRAME_ORDER, GLOBAL_SORT, Report
 from opencood.experiments.inference import InferenceOptions, run_inference
-from opencood.experiments.results import labelled, perturb_note
+from opencood.experiments.results import channel_note, labelled, perturb_note
 from opencood.experiments.run_folder import open_run_folder
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _sweep(options: InferenceOptions, levels: tuple[float, ...], laplace: bool, 
             info=info,
         )
         reports[level] = run_inference(level_options)
-        kind = ("_laplace" if laplace else "") + perturb_note(options.perturb)
+        kind = ("_laplace" if laplace else "") + channel_note(options.channel) + perturb_note(options.perturb)
         files = write_summary(reports, Path(options.model_dir), kind, flavor_of(hypes))
     return NoiseSweep(laplace, reports, tuple(files))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,8 +18,8 @@ from opencood.config.loader import Hypes
 from opencood.data.build import seed_of
 from opencood.data.frame import EGO
 from opencood.errors import ConfigError, DataError
-from opencood.evaluation.average_precision import average_precision
-from opencood.evaluation.matching import FrameMatch, match_frame
+from opencood.evaluation.detections import DetectionSet, FrameDetections
+from opencood.evaluation.report import evaluate
 from opencood.experiments.build import build_dataset, build_loss, build_model
 from opencood.experiments.devices import choose_device
 from opencood.experiments.training import TrainingOptions, open_hypes, precision_of
@@ -128,19 +127,19 @@ def run_overfit(
         model, optimizer, criterion, World(device=device), precision, settings.grad_clip, first_nonfinite_module
     )
     tests = to_device(few.tests(), device)
-    done, matches = _learn(few, stepper, tests, settings.batch_size, steps)
+    done, found = _learn(few, stepper, tests, settings.batch_size, steps)
     return OverfitReport(
-        ap=_ap(matches),
+        ap=_ap(found),
         steps=done,
         frames=frames,
-        boxes=sum(match.gt_count for match in matches),
+        boxes=found.ground_truth_count,
         unreached=tuple(explain(hypes, few.dataset, model, tests, IOU)),
     )
 
 
 def _learn(
     few: FewFrames, stepper: Stepper, tests: list[dict[str, Any]], batch_size: int, steps: int
-) -> tuple[int, list[FrameMatch]]:
+) -> tuple[int, DetectionSet]:
     device, count = stepper.world.device, len(few.samples)
     size = min(batch_size, count)
     batches = [to_device(few.batch(range(at, min(at + size, count))), device) for at in range(0, count, size)]
@@ -151,13 +150,13 @@ def _learn(
         report = stepper({**ego, "epoch": step // len(batches)} if has_objects(ego) else None)
         if step % LOOK_EVERY == 0 or step == steps:
             settle_statistics(stepper.model, batches)
-            matches = _match(few.dataset, stepper.model, tests)
+            found = _detect(few.dataset, stepper.model, tests)
             loss = f"{report[''][0]:.3f}" if report else "-"
-            bar.set_postfix({"loss": loss, f"AP@{IOU:g}": f"{_ap(matches):.3f}"})
-            if _ap(matches) >= GOAL:
+            bar.set_postfix({"loss": loss, f"AP@{IOU:g}": f"{_ap(found):.3f}"})
+            if _ap(found) >= GOAL:
                 break
     bar.close()
-    return step, matches
+    return step, found
 
 
 @torch.no_grad()
@@ -179,15 +178,13 @@ def settle_statistics(model: nn.Module, batches: list[dict[str, Any]]) -> None:
 
 
 @torch.no_grad()
-def _match(dataset: Any, model: nn.Module, tests: list[dict[str, Any]]) -> list[FrameMatch]:
+def _detect(dataset: Any, model: nn.Module, tests: list[dict[str, Any]]) -> DetectionSet:
     model.eval()
-    found = [dataset.post_process(batch, {EGO: model(batch[EGO])}) for batch in tests]
-    return [match_frame(_array(boxes), _array(scores), _array(truth), [IOU]) for boxes, scores, truth in found]
+    found = (dataset.post_process(batch, {EGO: model(batch[EGO])}) for batch in tests)
+    names = getattr(dataset.post_processor, "class_names", None)
+    return DetectionSet(tuple(FrameDetections.of(*one) for one in found), {"classes": names})
 
 
-def _ap(matches: list[FrameMatch]) -> float:
-    return average_precision(matches, IOU, global_sort=True).ap
-
-
-def _array(value: Any) -> np.ndarray | None:
-    return None if value is None else value.detach().cpu().numpy()
+def _ap(found: DetectionSet) -> float:
+    """Average precision; of several classes the mean over those that occur."""
+    return evaluate(found, (IOU,)).ap(IOU)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from opencood.errors import DataError
-from opencood.evaluation.bootstrap import frame_weights, weighted_ap
+from opencood.evaluation.bootstrap import frame_weights, resampled_ap
 from opencood.evaluation.detections import DetectionSet
-from opencood.evaluation.matching import FrameMatch
 from opencood.evaluation.operating_point import OperatingPoint, at_threshold, best_threshold
 from opencood.evaluation.report import THRESHOLDS, match_all
 from opencood.experiments.recipe import Recipe
@@ -42,27 +41,24 @@ class Tested:
     speeds: list[float] = field(default_factory=list)
 
     @cached_property
-    def matches(self) -> list[list[FrameMatch]]:
-        """Per seed the matched frames.
+    def resampled(self) -> dict[float, np.ndarray]:
+        """AP of every seed and resample (S, 1 + R) by IoU threshold; all rows and seeds take the same frames.
 
         Raises:
             DataError: the seeds did not see the same frames.
         """
         if len({len(one) for one in self.found}) > 1:
             raise DataError(f"row '{self.label}': the seeds were tested on different frames; run all of them again.")
-        return [match_all(one) for one in self.found]
-
-    @cached_property
-    def resampled(self) -> dict[float, np.ndarray]:
-        """AP of every seed and resample (S, 1 + R) by IoU threshold; all rows and seeds take the same frames."""
         weights = frame_weights(len(self.found[0]), RESAMPLES, np.random.default_rng(SEED))
-        return {t: np.stack([weighted_ap(frames, t, weights) for frames in self.matches]) for t in THRESHOLDS}
+        values = [resampled_ap(one, THRESHOLDS, weights) for one in self.found]
+        return {t: np.stack([of_seed[t] for of_seed in values]) for t in THRESHOLDS}
 
     @cached_property
     def operating(self) -> list[OperatingPoint]:
         """Per seed what the test split shows at the threshold that the other split chose."""
         chosen = (best_threshold(match_all(one, [OPERATING_IOU]), OPERATING_IOU) for one in self.tuning)
-        pairs = zip(self.matches, chosen, strict=False)
+        matches = (match_all(one, [OPERATING_IOU]) for one in self.found)
+        pairs = zip(matches, chosen, strict=False)
         return [at_threshold(frames, OPERATING_IOU, threshold) for frames, threshold in pairs]
 
     @property

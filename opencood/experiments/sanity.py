@@ -120,11 +120,14 @@ def summarise(checks: list[FrameCheck]) -> Iterable[str]:
 def boxes_with_anchor(
     boxes: NDArray[np.float64], label: Mapping[str, Any], anchors: NDArray[np.float64], order: str
 ) -> NDArray[np.bool_]:
-    """Which boxes (M, 7) some positive anchor is assigned to.
+    """Which boxes (M, 7), or (M, 8) with their class, some positive anchor is assigned to.
 
     A label's targets decode to the box they stand for, so this holds whatever the assignment's rules are. Labels of
-    other forms (no anchors of shape (H, W, K, 7)) are not judged: every box counts as reached.
+    other forms (no anchors of shape (H, W, K, 7), or (C, H, W, K, 7) of several classes) are not judged: every box
+    counts as reached.
     """
+    if anchors.ndim == 5:  # class after class, as in the label
+        anchors = anchors.transpose(1, 2, 0, 3, 4).reshape(*anchors.shape[1:3], -1, 7)
     if "pos_equal_one" not in label or anchors.ndim != 4 or order != "hwl":
         return np.ones(len(boxes), bool)
     positive = np.asarray(label["pos_equal_one"]) > 0

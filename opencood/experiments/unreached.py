@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from opencood.data.frame import EGO
+from opencood.evaluation.detections import FrameDetections
 from opencood.evaluation.matching import match_frame
 from opencood.experiments.sanity import boxes_with_anchor
 from opencood.geometry.iou import bev_iou
@@ -34,14 +35,6 @@ class Unreached:
         return f"frame {self.frame}, box at ({x:.1f}, {y:.1f}, {z:.1f}): {self.cause}"
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """Detections before suppression: (N, 8, 3) corners and (N,) scores."""
-
-    corners: NDArray
-    scores: NDArray
-
-
 @torch.no_grad()
 def explain(
     hypes: Mapping[str, Any], dataset: Any, model: nn.Module, batches: list[dict[str, Any]], iou: float
@@ -52,17 +45,22 @@ def explain(
     lenient = _lenient_processor(hypes["postprocess"])
     for number, batch in enumerate(batches):
         outputs = {EGO: model(batch[EGO])}
-        boxes, scores, truth = (_array(value) for value in dataset.post_process(batch, outputs))
-        missed = _missed(boxes, scores, truth, iou)
+        seen = FrameDetections.of(*dataset.post_process(batch, outputs))
+        truth, missed = seen.ground_truth, _missed(seen, iou)
         if not missed.any():
             continue
-        found = lenient.post_process(batch, outputs)
-        candidates = _Candidates(*(_array(value) if value is not None else np.zeros(0) for value in found[:2]))
+        corners, scores = lenient.post_process(batch, outputs)
+        candidates = FrameDetections.of(corners, scores, _truth_like(seen))
         anchored = _anchored(batch[EGO], truth, dataset.post_processor)
         points = _points_inside(batch[EGO], truth)
         for row in np.flatnonzero(missed):
+            of_class = (
+                candidates
+                if seen.ground_truth_classes is None
+                else candidates.of_classes([seen.ground_truth_classes[row]])
+            )
             cause = _beyond_limits(truth[row], dataset.post_processor.limits) or _cause(
-                truth[row], anchored[row], points[row], candidates, threshold, iou
+                truth[row], anchored[row], points[row], of_class, threshold, iou
             )
             yield Unreached(number, tuple(truth[row].mean(axis=0).tolist()), cause)
 
@@ -79,13 +77,13 @@ def _beyond_limits(box: NDArray, limits: Any) -> str:
 
 
 def _cause(
-    box: NDArray, anchored: bool, points: int | None, candidates: _Candidates, threshold: float, iou: float
+    box: NDArray, anchored: bool, points: int | None, candidates: FrameDetections, threshold: float, iou: float
 ) -> str:
     if not anchored:
         return "no anchor is assigned to it (anchor_args range or sizes, pos_threshold; or another box took its anchor)"
     if points == 0:
         return "no point lies inside it"
-    overlaps = bev_iou(box[None], candidates.corners)[0] if len(candidates.corners) else np.zeros(0)
+    overlaps = bev_iou(box[None], candidates.boxes)[0] if len(candidates.boxes) else np.zeros(0)
     good = overlaps >= iou
     if (good & (candidates.scores > threshold)).any():
         return "found, but suppressed by NMS or matched by another box (nms_thresh)"
@@ -95,14 +93,29 @@ def _cause(
     return f"not learned: the best candidate overlaps by {best:.2f}"
 
 
-def _missed(boxes: NDArray | None, scores: NDArray | None, truth: NDArray, iou: float) -> NDArray[np.bool_]:
-    """Which ground truths (M, 8, 3) no true positive stands for."""
-    missed = np.ones(len(truth), bool)
-    if boxes is None or not len(truth):
+def _truth_like(seen: FrameDetections) -> Any:
+    """The ground truth in the form that a post-processor gives it."""
+    classes = seen.ground_truth_classes
+    return seen.ground_truth if classes is None else (seen.ground_truth, classes)
+
+
+def _missed(seen: FrameDetections, iou: float) -> NDArray[np.bool_]:
+    """Which ground truths (M,) no true positive of their class stands for."""
+    if seen.ground_truth_classes is None:
+        return _missed_of_one_class(seen, iou)
+    missed = np.ones(len(seen.ground_truth), bool)
+    for label in np.unique(seen.ground_truth_classes):
+        missed[seen.ground_truth_classes == label] = _missed_of_one_class(seen.of_classes([label]), iou)
+    return missed
+
+
+def _missed_of_one_class(seen: FrameDetections, iou: float) -> NDArray[np.bool_]:
+    missed = np.ones(len(seen.ground_truth), bool)
+    if not len(seen.boxes) or not len(missed):
         return missed
-    match = match_frame(boxes, scores, truth, [iou])
+    match = match_frame(seen.boxes, seen.scores, seen.ground_truth, [iou])
     hits = match.order[match.true_positive[iou]]
-    overlaps = bev_iou(boxes[hits], truth)
+    overlaps = bev_iou(seen.boxes[hits], seen.ground_truth)
     for row in overlaps:  # one step per detection in descending score, as the matching went
         free = np.where(missed, row, -1.0)
         missed[int(free.argmax())] = False

@@ -87,6 +87,27 @@ def with_head_suffix(state: Mapping[str, Value], suffix: str) -> dict[str, Value
     return renamed
 
 
+def as_type(state: Mapping[str, Value], old: str, new: str) -> dict[str, Value]:
+    """The entries of a detector of one type as those of type ``new``, fusion and heads included.
+
+    Parts ``<part>_<old>`` become ``<part>_<new>``; ``fusion_net`` and the heads, which have no type, get ``_<new>``.
+
+    Raises:
+        CheckpointError: nothing in it is of type ``old``.
+    """
+    if not any(key.partition(".")[0].endswith(f"_{old}") for key in state):
+        raise CheckpointError(f"there is no part of type '{old}', such as encoder_{old}.")
+    renamed = {}
+    for key, value in state.items():
+        part, dot, rest = key.partition(".")
+        if part in ("fusion_net", *HEADS):
+            part = f"{part}_{new}"
+        elif part.endswith(f"_{old}"):
+            part = f"{part.removesuffix(f'_{old}')}_{new}"
+        renamed[part + dot + rest] = value
+    return renamed
+
+
 def rewrite(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> Path:
     """Write a checkpoint; a file that was there stays beside it as ``<name>.oldversion``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,24 +40,30 @@ def parser(description: str | None) -> Parser:
     return made
 
 
-def train(
-    description: str | None,
-    argv: Sequence[str] | None,
+def train(description: str | None, argv: Sequence[str] | None, **choices: bool) -> int:
+    """Parse and train; returns the exit code. ``choices`` as in :func:`run_given`."""
+    made = parser(description)
+    return run_given(made, made.parse_args(argv), **choices)
+
+
+def run_given(
+    made: Parser,
+    given: argparse.Namespace,
     distil: bool = False,
     balance: bool = False,
     pairs: bool = False,
     transfer: bool = False,
+    test_afterwards: bool = True,
 ) -> int:
-    """Parse and train; returns the exit code.
+    """Train as the parsed arguments say; returns the exit code.
 
     Args:
         distil: a configuration without a teacher is refused.
         balance: sets ``train_params.data_balance``.
         pairs: CodeAlign's detectors are tested on pairs of modalities.
         transfer: a configuration that does not say what it starts from is refused.
+        test_afterwards: test on the test split, unless ``--no_eval`` says no.
     """
-    made = parser(description)
-    given = made.parse_args(argv)
     perturb = take_perturbations(made, vars(given))
     from opencood.experiments.training import TrainingOptions, run_training
 
@@ -67,7 +74,7 @@ def train(
         dist_url=given.dist_url,
         seed=given.seed,
         workers=given.workers,
-        evaluate=not given.no_eval,
+        evaluate=test_afterwards and not given.no_eval,
         perturb=perturb,
         distil=distil,
         balance=balance,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -46,26 +47,39 @@ def draw_ap_bars(
     return save_figure(figure, path)
 
 
+# Numbers, or words in the order in which they stand; and (n,) values, or (n, 3) with their lower and upper bounds.
 Curve = tuple[ArrayLike, ArrayLike]
 
 
 def draw_curves(
-    panels: Mapping[str, Mapping[str, Curve]], path: str | Path, title: str = "", height: str = "", marked: bool = False
+    panels: Mapping[str, Mapping[str, Curve]],
+    path: str | Path,
+    title: str = "",
+    height: str = "",
+    marked: bool = False,
+    logarithmic: bool = False,
 ) -> Path:
     """One panel beside the other, each with named curves over the quantity that names the panel.
 
     Args:
-        panels: what is on the x axis -> name of a curve -> its x and y.
+        panels: what is on the x axis -> name of a curve -> its x and y. Bounds are drawn as a band.
         height: what is on the y axis.
         marked: the points of the curves are marked.
+        logarithmic: the x axis is.
     """
     figure = Figure(figsize=(4.8 * len(panels), 4.4), facecolor=style.BACKGROUND)
     FigureCanvasAgg(figure)
     for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _plain(axes)
         for position, (name, (across, up)) in enumerate(curves.items()):
-            color = style.CURVES[position % len(style.CURVES)]
-            axes.plot(across, up, color=color, lw=1.8, marker="o" if marked else None, ms=4, label=name)
+            values = np.asarray(up, float)
+            centre = values if values.ndim == 1 else values[:, 0]
+            color, dashes = style.curve(position)
+            axes.plot(across, centre, dashes, color=color, lw=1.8, marker="o" if marked else None, ms=4, label=name)
+            if values.ndim > 1:
+                axes.fill_between(across, values[:, 1], values[:, 2], color=color, alpha=0.15, lw=0)
+        if logarithmic:
+            axes.set_xscale("log")
         axes.set_xlabel(quantity, color=style.TEXT)
         axes.set_ylabel(height, color=style.TEXT)
         axes.tick_params(axis="x", colors=style.MUTED)

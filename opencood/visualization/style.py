@@ -36,6 +36,11 @@ CURVES = ("#ff8a80", "#93c0ec", "#3fd0c9", "#ffa94d", "#c58cff")
 BARS = ("#a9c8ec", "#5b98d9", "#2f69b0")
 
 
+def curve(position: int) -> tuple[str, str]:
+    """Colour and dashes of a curve by its position; beyond the colours they start again with other dashes."""
+    return CURVES[position % len(CURVES)], ("-", "--", ":", "-.")[position // len(CURVES) % 4]
+
+
 def modality_color(modality: str) -> tuple[float, float, float]:
     """RGB in 0..1 of a modality name; unknown names share one grey."""
     red, green, blue = _MODALITIES.get(modality, _OTHER)

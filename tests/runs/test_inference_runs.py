@@ -16,6 +16,7 @@ from opencood.errors import CheckpointError, ConfigError
 from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.build import build_model
+from opencood.experiments.delay import run_delay_sweep
 from opencood.experiments.evaluate import evaluate_file
 from opencood.experiments.inference import InferenceOptions, run_inference
 from opencood.experiments.noise import run_noise_sweep
@@ -184,6 +185,19 @@ def test_noise_sweep_is_repeatable_and_starts_clean(runs, tmp_path):
     again_from_file = evaluate_file(tmp_path / "boxes_0.4_0.4_0_0_intermediate_laplace.npz")
     assert again_from_file.published() == laplace.reports[0.4].published()
     assert len(list(tmp_path.glob("boxes_*.npz"))) == 8
+
+
+def test_delay_sweep_summarises_both_variants_apart(make_run, tmp_path):
+    folder = make_run("intermediate", flavor="gencomm")
+    options = InferenceOptions(folder, save_vis_interval=0, limit=1, save_detections=tmp_path / "boxes.npz", **QUIET)
+    sweep = run_delay_sweep(options)
+    assert list(sweep.reports) == [100, 200, 300, 400, 500]
+    assert [Path(file).name for file in sweep.files] == ["AP030507_delay_w_gs.yaml", "AP030507_delay_wo_gs.yaml"]
+    for file, variant in zip(sweep.files, ("global_sort", "frame_order"), strict=True):
+        content = yaml.safe_load(Path(file).read_text())
+        assert content["ap50"] == [report.ap(0.5, variant) for report in sweep.reports.values()]
+        assert content["levels"] == [100, 200, 300, 400, 500]
+    assert len(list(tmp_path.glob("boxes_delay_*.npz"))) == 5
 
 
 def test_no_checkpoint_is_an_error_unless_asked_for(make_run):

@@ -89,12 +89,15 @@ def build_pose_noise(setting: Mapping[str, Any] | None, needs_switch: bool = Fal
 
     Args:
         setting: ``{add_noise, args: {pos_std, rot_std, pos_mean, rot_mean, laplace}}``.
-        needs_switch: the setting must also say ``add_pose_noise`` (GenComm files).
+        needs_switch: the setting must also say ``add_pose_noise`` (GenComm files); otherwise it may say so, and without
+            it a setting that asks for delay (``add_async_noise``) asks for that alone.
 
     Raises:
         ConfigError: noise is on but its ``args`` are missing.
     """
-    if not setting or not setting.get("add_noise") or (needs_switch and not setting.get("add_pose_noise")):
+    if not setting or not setting.get("add_noise"):
+        return None
+    if not setting.get("add_pose_noise", not needs_switch and not setting.get("add_async_noise")):
         return None
     args = setting.get("args") or {}
     missing = [key for key in ("pos_std", "rot_std") if key not in args]

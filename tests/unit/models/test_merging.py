@@ -5,13 +5,22 @@ import pickle
 import pytest
 import torch
 
+from opencood.config.flavor import SHIPPED
+from opencood.config.loader import load_yaml
+from opencood.config.save import save_config
 from opencood.errors import CheckpointError
 from opencood.experiments import checkpoint_view as view
 from opencood.experiments.folders import nearest_run
-from opencood.experiments.merging import add_head_suffix, merge_runs, remove_m4_trunk, rename_to_new_version
+from opencood.experiments.merging import (
+    add_head_suffix,
+    merge_runs,
+    merge_with_adapters,
+    remove_m4_trunk,
+    rename_to_new_version,
+)
 from opencood.models.checkpoint_tools import parts_only, without_parts
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
-from opencood.tools import heal_tools, inspect_checkpoint
+from opencood.tools import heal_tools, inspect_checkpoint, stamp_tools
 
 
 def put(folder, state, name="net_epoch1.pth"):
@@ -55,6 +64,27 @@ def test_every_folder_that_is_wrong_is_named_with_the_nearest_and_nothing_is_wri
     assert f"{tmp_path}/stage2/m1: there is no such folder. Did you mean '{base}'?" in text
     assert f"{tmp_path}/empty: holds no checkpoint" in text and "Nothing was written" in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_base_becomes_another_type(tmp_path, capsys):
+    base = put(tmp_path / "m0_base", {"encoder_m1.w": 1, "fusion_net.w": 2, "cls_head.w": 3, "shrink_conv.w": 4})
+    stamp_tools.main(["rename", str(base), "m1", "m0", str(tmp_path / "m0")])
+    state = read_state_dict(tmp_path / "m0" / "net_epoch1.pth")
+    assert {key: float(value) for key, value in state.items()} == {
+        "encoder_m0.w": 1, "fusion_net_m0.w": 2, "cls_head_m0.w": 3, "shrink_conv.w": 4,
+    }  # fmt: skip
+    with pytest.raises(CheckpointError, match="no part of type 'm7'"):
+        stamp_tools.main(["rename", str(base), "m7", "m0", str(tmp_path / "other")])
+    other = put(tmp_path / "m1", {"encoder_m1.w": 5})
+    stamp_tools.main(["merge", str(tmp_path / "m0"), str(other), str(tmp_path / "stage2")])
+    assert set(read_state_dict(tmp_path / "stage2" / "net_epoch1.pth")) == {*state, "encoder_m1.w"} - {"cls_head_m0.w"}
+    assert "collaboration base" in capsys.readouterr().out
+
+
+def test_adapters_need_runs_to_be_put_together(tmp_path):
+    save_config(load_yaml(SHIPPED / "sim" / "late.yaml"), tmp_path / "final_infer" / "mine")
+    with pytest.raises(CheckpointError, match=r"local: there is no run folder in it\. Nothing was written"):
+        merge_with_adapters(tmp_path, "mine", "local_adapter", with_protocol=False)
 
 
 @pytest.mark.parametrize(
