@@ -169,6 +169,27 @@ def _runs_in(place: Path) -> list[Path]:
     return runs
 
 
+def half_precision(folder: Path, out: Path, without: Sequence[str] = ()) -> Path:
+    """Write the checkpoint of a run folder to ``out`` with floating point numbers of 16 bits; half the size.
+
+    Detectors read it as any other.
+
+    Args:
+        without: modules to leave out, such as those that never run.
+
+    Raises:
+        CheckpointError: the folder has no checkpoint, or a number is too large for 16 bits.
+    """
+    [(file, _)] = checkpoints_of([folder])
+    state = tools.without_parts(read_state_dict(file), without)
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    lost = [key for key, value in halved.items() if value.isinf().any()]
+    if lost:
+        raise CheckpointError(f"{file}: {', '.join(lost)} holds numbers that are too large for 16 bits.")
+    written, _ = _write(out, halved, None)
+    return written
+
+
 def _edit(file: Path, change: Callable[[State], State]) -> Path:
     state = read_state_dict(file)
     changed = change(state)

@@ -14,6 +14,7 @@ A recipe is a YAML map (see ``opencood/recipes``)::
       final: {merge: [m3, base], hypes: final.yaml}        # the collaboration base last
       test:  {infer: final, in_order: [1, 2]}              # without in_order: all agents together
     compare: [[test 2, test 1]]     # differences of rows of the table, with intervals
+    _base_: other.yaml              # a recipe beside this one, over which all this is laid
     parameters: {m3 joins: [m3]}    # what some trainings change, as a table
     measured: {base: 300}           # seconds that stages took elsewhere, for the estimate of a first run
 
@@ -36,6 +37,8 @@ from typing import Any
 import yaml
 
 from opencood.config.flavor import SHIPPED
+from opencood.config.inheritance import BASE
+from opencood.config.tree import overlaid
 from opencood.errors import ConfigError, nearest
 from opencood.experiments.run_places import LOGS
 
@@ -146,12 +149,7 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
     Raises:
         ConfigError: it is missing or no map, or a key, a kind or a name in it is wrong.
     """
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as a recipe: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: a recipe is a map with the keys {', '.join(TOP)}.")
+    content = _content(file)
     _known(content, TOP, str(file))
     name = str(content.get("name", file.stem))
     recipe = Recipe(
@@ -174,6 +172,22 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         if name not in recipe.stages or recipe.stages[name].kind != "train":
             raise ConfigError(f"{file}: parameters: '{name}' is no training.{nearest(name, recipe.stages)}")
     return recipe
+
+
+def _content(file: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a file says, laid over the recipe that it names under ``_base_``."""
+    if file.resolve() in heirs:
+        raise ConfigError(f"{heirs[0]}: {BASE} leads back to {file}.")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read as a recipe: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: a recipe is a map with the keys {', '.join(TOP)}.")
+    base = content.pop(BASE, None)
+    if base is None:
+        return content
+    return overlaid(_content(file.parent / str(base), (*heirs, file.resolve())), content)
 
 
 def _stages(content: Any, file: Path) -> dict[str, Stage]:

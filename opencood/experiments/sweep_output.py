@@ -96,9 +96,7 @@ def _against_size(rows: Sequence[Row], threshold: float) -> dict[str, Curve]:
         size = row.report.megabits_per_frame
         if size and set(row.condition) <= set(SIZES):
             points.setdefault(row.method, []).append((size, _bounds(row, threshold)))
-    return {
-        method: ([x for x, _ in sorted(found)], [y for _, y in sorted(found)]) for method, found in points.items()
-    }
+    return {method: ([x for x, _ in sorted(found)], [y for _, y in sorted(found)]) for method, found in points.items()}
 
 
 def _bounds(row: Row, threshold: float) -> Bounds:

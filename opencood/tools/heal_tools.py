@@ -15,7 +15,7 @@ _FOLD = "fold the checkpoints of run folders: new modalities first, the collabor
 
 
 def parser() -> Parser:
-    """One subcommand per published function."""
+    """One subcommand per published function, and ``half_precision``."""
     made = Parser(description=__doc__)
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     two = commands.add_parser("merge", help="a single-modality detector and a collaboration base into OUT")
@@ -34,6 +34,10 @@ def parser() -> Parser:
     suffixed.add_argument("folder", type=Path, metavar="DIR")
     suffixed.add_argument("suffix", metavar="SUFFIX")
     suffixed.add_argument("out", type=Path, metavar="OUT")
+    halved = commands.add_parser("half_precision", help="write the checkpoint of DIR to OUT with 16 bits per number")
+    halved.add_argument("folder", type=Path, metavar="DIR")
+    halved.add_argument("out", type=Path, metavar="OUT")
+    halved.add_argument("--without", nargs="+", default=[], metavar="MODULE", help="modules to leave out")
     return made
 
 
@@ -52,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\n".join(merging.merge_runs(folders, out, given.config).lines()))
     elif given.command == "add_suffix_to_keys_save":
         print(f"wrote {merging.add_head_suffix(given.folder, given.suffix, given.out)}")
+    elif given.command == "half_precision":
+        print(f"wrote {merging.half_precision(given.folder, given.out, given.without)}")
     else:
         print(f"wrote {getattr(merging, given.command)(given.file)}; the old file is kept beside it")
 

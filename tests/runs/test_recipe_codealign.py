@@ -127,3 +127,15 @@ def test_parameters_name_trainings(tmp_path):
     content = {"stages": {"a": {"train": "sim/late.yaml"}}, "parameters": {"all": ["b"]}}
     with pytest.raises(ConfigError, match="'b' is no training"):
         read_recipe(write_yaml(tmp_path / "recipe.yaml", content))
+
+
+def test_a_recipe_inherits_from_another(tmp_path):
+    stages = {"a": {"train": "sim/late.yaml", "set": {"seed": 1, "train_params": {"epoches": 2}}}}
+    write_yaml(tmp_path / "base.yaml", {"name": "base", "stages": stages})
+    own = {"_base_": "base.yaml", "stages": {"a": {"set": {"train_params": {"epoches": 9}}}, "b": {"infer": "a"}}}
+    recipe = read_recipe(write_yaml(tmp_path / "own.yaml", own))
+    assert list(recipe.stages) == ["a", "b"] and recipe.name == "base"
+    assert recipe.stages["a"].spec["set"] == {"seed": 1, "train_params": {"epoches": 9}}
+    write_yaml(tmp_path / "base.yaml", {"_base_": "own.yaml", "stages": stages})
+    with pytest.raises(ConfigError, match="leads back to"):
+        read_recipe(tmp_path / "own.yaml")

@@ -13,6 +13,7 @@ from opencood.experiments import checkpoint_view as view
 from opencood.experiments.folders import nearest_run
 from opencood.experiments.merging import (
     add_head_suffix,
+    half_precision,
     merge_runs,
     merge_with_adapters,
     remove_m4_trunk,
@@ -139,6 +140,21 @@ def test_edits_in_place_keep_the_old_file(tmp_path):
 def test_heads_get_a_suffix(stages, tmp_path):
     file = add_head_suffix(stages[2], "m1", tmp_path / "out")
     assert list(read_state_dict(file)) == ["encoder_m1.w", "cls_head_m1.w"]
+
+
+def test_half_precision_halves_numbers_and_nothing_else(tmp_path, capsys):
+    state = {"a.w": torch.tensor([0.25, -3.0]), "a.num": torch.tensor(7), "b.w": torch.ones(3)}
+    (tmp_path / "run").mkdir()
+    torch.save(state, tmp_path / "run" / "net_epoch3.pth")
+    heal_tools.main(["half_precision", str(tmp_path / "run"), str(tmp_path / "out"), "--without", "b"])
+    written = read_state_dict(tmp_path / "out" / "net_epoch1.pth")
+    assert "net_epoch1.pth" in capsys.readouterr().out
+    assert list(written) == ["a.w", "a.num"]
+    assert written["a.w"].dtype == torch.float16 and torch.equal(written["a.w"].float(), state["a.w"])
+    assert torch.equal(written["a.num"], state["a.num"])
+    torch.save({"a.w": torch.tensor([1e6])}, tmp_path / "run" / "net_epoch3.pth")
+    with pytest.raises(CheckpointError, match=r"a\.w holds numbers that are too large"):
+        half_precision(tmp_path / "run", tmp_path / "out")
 
 
 def test_prefixes_are_whole_names():
