@@ -58,7 +58,8 @@ class TypewiseDetector(Detector):
         raise NotImplementedError
 
     def _own_maps(self, batch: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        maps, aux = {}, {}
+        maps: dict[str, Tensor] = {}
+        aux: dict[str, Any] = {}
         for m in dict.fromkeys(names):
             levels, extra = self._see(m, batch[f"inputs_{m}"], names.count(m))
             maps[m] = levels[0]
