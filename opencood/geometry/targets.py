@@ -176,14 +176,18 @@ def _claim(
     claims = np.full((rows, columns, kinds), -1, np.int32)
     is_negative = np.ones((rows, columns, kinds), np.bool_)
     best = np.full((len(boxes), 3), -1, np.int64)
+    near = np.empty(columns, np.int64)
     for g in range(len(boxes)):
         best_iou = np.float32(0)
+        found = 0
+        for w in range(columns):
+            if column_spans[w, 0] < boxes[g, 2] + _REACH and column_spans[w, 1] > boxes[g, 0] - _REACH:
+                near[found] = w
+                found += 1
         for h in range(rows):
             if not (row_spans[h, 0] < boxes[g, 3] + _REACH and row_spans[h, 1] > boxes[g, 1] - _REACH):
                 continue
-            for w in range(columns):
-                if not (column_spans[w, 0] < boxes[g, 2] + _REACH and column_spans[w, 1] > boxes[g, 0] - _REACH):
-                    continue
+            for w in near[:found]:
                 for k in range(kinds):
                     iou = _iou_plus_one(standup[h, w, k], areas[h, w, k], boxes[g])
                     if iou > best_iou:

@@ -51,7 +51,7 @@ class Early(SampleMaker):
         heard = own if self.channel is None else self._heard(own, self.channel, frame.index)
         clouds = [projected(cloud, scene.to_ego(agent)) for cloud, agent in zip(heard, scene.agents, strict=True)]
         cloud = np.concatenate(with_owners(clouds) if self.inputs.wants_owners else clouds)
-        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
+        truth = self.merged(self.box_sets([(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses]))
         entry = self.facts(frame, scene.ids) | {"lidar_pose": scene.poses, "lidar_pose_clean": scene.poses_clean}
         if settings.visualize:
             entry["origin_lidar"] = cloud[:, :OWNER]

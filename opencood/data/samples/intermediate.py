@@ -40,14 +40,12 @@ class Contribution:
         cloud: (N, 4) float32 in its own frame (the ego's with ``proj_first``), or None where it was not wanted.
         in_ego: the same points in the ego's frame, or None where nobody asks for them.
         teacher: ``in_ego`` as the distillation teacher gets it, or None.
-        single: label entry of the agent alone, or None.
     """
 
     part: Part
     cloud: NDArray[np.float32] | None
     in_ego: NDArray[np.float32] | None
     teacher: NDArray[np.float32] | None
-    single: Entry | None
 
 
 class Intermediate(SampleMaker):
@@ -84,7 +82,7 @@ class Intermediate(SampleMaker):
         contributions = [self._contribution(agent, scene, draws) for agent in fused]
         parts = [contribution.part for contribution in contributions]
         check_points(parts, frame.label, settings.point_range)
-        truth = self.merged([self.boxes_of(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses])
+        truth, alone = self._boxes(scene, fused)
         entry = self.facts(frame, scene.ids) | self.labelled(truth, len(fused))
         entry |= {
             "parts": parts,
@@ -93,7 +91,7 @@ class Intermediate(SampleMaker):
             "lidar_pose": scene.poses,
             "lidar_pose_clean": scene.poses_clean,
             "pairwise_t_matrix": scene.pairwise(settings.max_cav, settings.proj_first),
-            "single": [contribution.single for contribution in contributions],
+            "single": [self.labelled(found, 1) for found in alone],
         }
         self._add_clouds(entry, contributions)
         self._complete(entry, scene, truth)
@@ -151,16 +149,18 @@ class Intermediate(SampleMaker):
         if self.distils and in_ego is not None:
             teacher = in_ego.copy()
             teacher[draws.numpy.randint(0, len(teacher)), :3] = 0  # published: one random point is moved to the origin
-        part = self.inputs.encode(agent, cloud, draws)
-        single = self._single(agent) if self.single_labels else None
-        return Contribution(part, cloud, in_ego, teacher, single)
+        return Contribution(self.inputs.encode(agent, cloud, draws), cloud, in_ego, teacher)
 
     def single_reference(self, agent: Agent) -> NDArray[np.float64]:
         """Pose (6,) of the frame of single labels: the agent's, which published systems take noisy (data.md, Q5)."""
         return agent.lidar_pose if self.settings.quirk("single_labels_noisy_pose") else agent.lidar_pose_clean
 
-    def _single(self, agent: Agent) -> Entry:
-        return self.labelled(self.boxes_of(agent, self.single_reference(agent)), 1)
+    def _boxes(self, scene: Scene, fused: Sequence[Agent]) -> tuple[BoxSet, list[BoxSet]]:
+        """The ground truth of the scene, and where labels of single agents are wanted that of each of them."""
+        witnesses = [(agent, scene.ego.lidar_pose_clean) for agent in scene.witnesses]
+        alone = [(agent, self.single_reference(agent)) for agent in fused] if self.single_labels else []
+        sets = self.box_sets(witnesses + alone)
+        return self.merged(sets[: len(witnesses)]), sets[len(witnesses) :]
 
     def _add_clouds(self, entry: Entry, contributions: Sequence[Contribution]) -> None:
         clouds = [one.in_ego[:, :3] for one in contributions if one.in_ego is not None]

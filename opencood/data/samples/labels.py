@@ -45,10 +45,9 @@ class BoxSet:
         """The objects of a mask (n,)."""
         return BoxSet(self.ids[mask], self.boxes[mask])
 
-    def within(self, limits: Sequence[float], order: str, min_corners: int | None = None) -> BoxSet:
-        """The objects with so many corners (None: all) in a range, borders included."""
-        corners = boxes_to_corners_3d(self.boxes, order)
-        return self.select(corners_in_range(corners, limits, min_corners=min_corners))
+    def within(self, limits: Sequence[float], order: str) -> BoxSet:
+        """The objects with all corners in a range, borders included."""
+        return self.select(corners_in_range(boxes_to_corners_3d(self.boxes, order), limits))
 
     def padded(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(rows, 7 or 8) boxes and (rows,) mask, zeros behind the objects.
@@ -89,17 +88,31 @@ class LabelRule:
 
     def boxes(self, agent: Agent, reference: NDArray[np.float64], label_type: str) -> BoxSet:
         """Boxes of an agent's objects in the frame of a reference pose (6,)."""
-        if label_type == "lidar":
-            objects, limits = agent.objects, self.label_range
-        else:
-            objects, limits = self._seen(agent), self.camera_range
-        if self.by_belief:
-            moved = x_to_world(agent.lidar_pose) @ np.linalg.inv(x_to_world(agent.lidar_pose_clean))
-            objects = replace(objects, corners=transform_points(objects.corners, moved))
-        found = boxes_in_frame(objects, reference, self.order, self.planar)
+        return self.box_sets([(agent, reference)], label_type)[0]
+
+    def box_sets(self, wanted: Sequence[tuple[Agent, NDArray[np.float64]]], label_type: str) -> list[BoxSet]:
+        """The same of several agents and references at once, which takes hardly longer than one."""
+        objects = [self._listed(agent, label_type) for agent, _ in wanted]
+        corners = [
+            transform_points(one.corners, np.linalg.inv(x_to_world(reference)))
+            for one, (_, reference) in zip(objects, wanted, strict=True)
+        ]
+        boxes = corners_to_boxes(np.concatenate(corners), self.order, self.planar)
+        limits = self.label_range if label_type == "lidar" else self.camera_range
+        inside = corners_in_range(boxes_to_corners_3d(boxes, self.order), limits, min_corners=self.min_corners)
         if self.classes:
-            found = _with_classes(found, objects)
-        return found.within(limits, self.order, self.min_corners)
+            boxes = np.concatenate([boxes, np.concatenate([classes_of(one) for one in objects])[:, None]], axis=1)
+        ends = np.cumsum([len(one.ids) for one in objects])[:-1]
+        split = zip(objects, np.split(boxes, ends), np.split(inside, ends), strict=True)
+        return [BoxSet(one.ids, mine).select(mask) for one, mine, mask in split]
+
+    def _listed(self, agent: Agent, label_type: str) -> Objects:
+        """What an agent contributes, where it believes the objects to be."""
+        objects = agent.objects if label_type == "lidar" else self._seen(agent)
+        if not self.by_belief:
+            return objects
+        moved = x_to_world(agent.lidar_pose) @ np.linalg.inv(x_to_world(agent.lidar_pose_clean))
+        return replace(objects, corners=transform_points(objects.corners, moved))
 
     def looked_up(self, agent: Agent, label_type: str) -> Agent:
         """The agent with the list of what its cameras see, so that its map is read once for several label sets."""
@@ -151,10 +164,9 @@ def boxes_in_frame(objects: Objects, reference: NDArray[np.float64], order: str,
     return BoxSet(objects.ids, corners_to_boxes(local, order, planar))
 
 
-def _with_classes(found: BoxSet, objects: Objects) -> BoxSet:
-    """The boxes with the class as their last column; where a data set knows no classes, all are of the first."""
-    classes = np.ones(len(found.ids)) if objects.classes is None else objects.classes
-    return BoxSet(found.ids, np.concatenate([found.boxes, classes[:, None]], axis=1))
+def classes_of(objects: Objects) -> NDArray[np.float64]:
+    """(n,) class of every object; where a data set knows no classes, all are of the first."""
+    return np.ones(len(objects.ids)) if objects.classes is None else objects.classes.astype(np.float64)
 
 
 def seen_by_cameras(agent: Agent, order: str) -> Objects:

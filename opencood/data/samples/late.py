@@ -79,9 +79,9 @@ class Late(SampleMaker):
     def _entry(self, agent: Agent, frame: Frame, draws: Draws, unheard: Sequence[Agent] = ()) -> Entry:
         """The entry of one agent; objects of agents whose messages do not arrive stay ground truth, the ego's."""
         settings = self.settings
-        found = self.boxes_of(agent, agent.lidar_pose_clean)
-        if unheard:
-            found = self.merged([found, *(self.boxes_of(other, agent.lidar_pose_clean) for other in unheard)])
+        found, *others = self.box_sets([(one, agent.lidar_pose_clean) for one in (agent, *unheard)])
+        if others:
+            found = self.merged([found, *others])
         entry: Entry = {"lidar_pose": agent.lidar_pose[None], "lidar_pose_clean": agent.lidar_pose_clean[None]}
         cloud = None
         if self.inputs.wants_cloud(agent):
