@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from opencood.data.perturb.localisation import build_localisation_error
 from opencood.data.perturb.pose import build_pose_noise
 from opencood.data.perturb.settings import Perturbations, active, build_perturbations
 from opencood.data.perturb.timing import Timing
+from opencood.data.prepare import tell_what_is_prepared
 from opencood.data.readers.base import ReaderSettings
 from opencood.data.samples.base import SampleMaker
 from opencood.data.samples.intermediate import Intermediate
@@ -79,26 +81,46 @@ def _single(
     draws: Draws | None,
 ) -> CooperativeDataset:
     """The data set of one folder or file; ``root_key`` names it in messages."""
-    fusion = hypes.get("fusion") or {}
-    method = fusion.get("core_method")
+    parts = parts_of(hypes, train, visualize, root, root_key, seed)
+    tell_what_is_prepared(parts.maker, parts.perturbations, root)
+    return CooperativeDataset(
+        hypes,
+        parts.reader_type(parts.reader_settings),
+        parts.maker,
+        noise=_published_noise(hypes, train, parts.maker, parts.perturbations),
+        perturbations=parts.perturbations,
+        correction=_correction(hypes, train, parts.maker),
+        skip_broken=parts.reader_settings.skip_broken,
+        seed=seed,
+        draws=draws,
+    )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a data set is made of, its reader not yet opened."""
+
+    maker: SampleMaker
+    perturbations: Perturbations
+    reader_type: Any
+    reader_settings: ReaderSettings
+
+
+def parts_of(hypes: Mapping[str, Any], train: bool, visualize: bool, root: Path, root_key: str, seed: int) -> Parts:
+    """Build the parts of the data set of one folder or file; ``root_key`` names it in messages.
+
+    Raises:
+        ConfigError: as ``build_dataset``.
+    """
+    method = (hypes.get("fusion") or {}).get("core_method")
     if method is None:
         raise ConfigError("fusion.core_method: missing.")
     entry = REGISTRY.get("sample", method, where="fusion.core_method")
-    dataset = format_of(hypes)
-    reader_type: Any = REGISTRY.get("reader", dataset, where="fusion.dataset").target
+    reader_type: Any = REGISTRY.get("reader", format_of(hypes), where="fusion.dataset").target
     maker = entry.target(read_settings(hypes, train, visualize, reader_type.conventions))
     perturbations = build_perturbations(hypes.get("perturb"), train, seed, maker.settings.comm_range)
-    reader_settings = _reader_settings(hypes, train, maker, perturbations, root, root_key)
-    return CooperativeDataset(
-        hypes,
-        reader_type(reader_settings),
-        maker,
-        noise=_published_noise(hypes, train, maker, perturbations),
-        perturbations=perturbations,
-        correction=_correction(hypes, train, maker),
-        skip_broken=reader_settings.skip_broken,
-        seed=seed,
-        draws=draws,
+    return Parts(
+        maker, perturbations, reader_type, _reader_settings(hypes, train, maker, perturbations, root, root_key)
     )
 
 

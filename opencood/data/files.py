@@ -17,6 +17,7 @@ from opencood.data.packed.blocks import as_file
 from opencood.data.packed.layout import JOURNAL, MANIFEST
 from opencood.data.packed.store import Store
 from opencood.errors import DataError
+from opencood.geometry.voxel_groups import VoxelGroups
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _open_stores: dict[str, tuple[tuple[int, int], Store]] = {}  # of this process, by folder, with the manifest's version
@@ -76,6 +77,28 @@ def read_bytes(path: str | Path) -> bytes:
     return as_file(content) if isinstance(content, np.ndarray) else content
 
 
+def prepared(path: Path, key: str) -> VoxelGroups | None:
+    """Return the voxels that a store has of a cloud (see ``data/packed/prepared.py``), or None.
+
+    Raises:
+        DataError: the store is unfinished, damaged or out of date.
+    """
+    if path.exists():  # as everywhere, a real file counts more
+        return None
+    found = _located(path)
+    return None if found is None else found[0].prepared(found[1], key)
+
+
+def store_around(path: Path) -> Store | None:
+    """Return the store that a path lies in, or None.
+
+    Raises:
+        DataError: it is unfinished, damaged or out of date.
+    """
+    found = _located(path)
+    return None if found is None else found[0]
+
+
 def exists(path: Path) -> bool:
     """Whether there is such a file or folder."""
     if path.exists():
@@ -118,6 +141,11 @@ def scan(path: Path) -> list[Entry]:
 def _located(path: str | Path) -> tuple[Store, str] | None:
     """The store around a path, and the name of the path in it."""
     absolute = os.path.abspath(path)
+    for folder in _open_stores:  # most often one of these; looking into every folder above takes longer
+        if absolute.startswith(folder + os.sep):
+            store = _store_at(folder)
+            if store is not None:
+                return store, absolute[len(folder) :].strip("/")
     folder = absolute
     while True:
         store = _store_at(folder)

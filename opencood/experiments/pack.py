@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from opencood.data.packed.encode import Encoded, encode_file
 from opencood.data.packed.layout import INDEX, JOURNAL, MANIFEST, Kind, PackOptions, read_manifest
+from opencood.data.packed.prepared import PREFIX
 from opencood.data.packed.source import change_of, files_of
-from opencood.data.packed.store import Store
+from opencood.data.packed.store import PREPARE_AGAIN, Store
 from opencood.data.packed.writer import StoreWriter, writing
 from opencood.errors import ConfigError, DataError, StorageError
 
@@ -79,7 +80,7 @@ def pack(
     names = list(files_of(source))
     if not names:
         raise DataError(f"{source}: holds no file.")
-    with StoreWriter(out, source, options) as writer:
+    with StoreWriter(out, source, asdict(options)) as writer:
         for name in set(writer.lines) - set(names):
             writer.drop(name)
         todo = [name for name in names if name not in writer.lines or _is_other(source, name, writer)]
@@ -88,6 +89,12 @@ def pack(
         writer.finish()
         problems = {line.name: line.problem for line in writer.lines.values() if line.problem}
     return _report(out, len(names) - len(todo), problems, time.perf_counter() - started)
+
+
+def is_packed(source: Path, out: Path) -> bool:
+    """Whether a folder is a finished store of the source."""
+    out = out.resolve()
+    return (out / MANIFEST).exists() and read_manifest(out).source == str(source.resolve())
 
 
 def verify(out: Path) -> list[str]:
@@ -118,8 +125,25 @@ def verify(out: Path) -> list[str]:
         change = change_of(source, name, store.records[row]) if source is not None else None
         if change:
             problems.append(f"source changed: {change}")
+    problems += [problem for folder in sorted(out.glob(f"{PREFIX}*")) for problem in _verify_prepared(store, folder)]
     if source is not None:
         problems += [f"source changed: {name} is new" for name in files_of(source) if not store.has_file(name)]
+    return problems
+
+
+def _verify_prepared(store: Store, folder: Path) -> list[str]:
+    """What is wrong with voxels that were made in advance."""
+    if not (folder / MANIFEST).exists():
+        return [f"{folder}: is unfinished; {PREPARE_AGAIN}"]
+    prepared, problems = Store(folder, is_part=True), []
+    for row in range(len(prepared.names)):
+        name = prepared.names[row].decode()
+        try:
+            prepared.verify(row)
+        except DataError as error:
+            problems.append(str(error))
+        if not store.agrees(prepared, name):
+            problems.append(f"{folder}: {name} was prepared from another cloud; {PREPARE_AGAIN}")
     return problems
 
 
@@ -161,7 +185,8 @@ def _check_folders(source: Path, out: Path) -> None:
 
 def _make_room(out: Path, overwrite: bool) -> None:
     ours = {path for pattern in (MANIFEST, INDEX, JOURNAL, "data-*.bin", "*.tmp") for path in out.glob(pattern)}
-    others = sorted(set(out.iterdir()) - ours) if out.is_dir() else []
+    prepared = set(out.glob(f"{PREFIX}*")) if (out / MANIFEST).exists() else set()
+    others = sorted(set(out.iterdir()) - ours - prepared) if out.is_dir() else []
     if others:
         raise StorageError(f"{out}: holds other files ({others[0].name}); choose an empty folder.")
     if overwrite and out.is_dir():

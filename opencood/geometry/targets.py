@@ -71,9 +71,8 @@ def compact_targets(
         )
     index = anchors if isinstance(anchors, AnchorIndex) else AnchorIndex(np.asarray(anchors, np.float64), order)
     boxes = np.asarray(gt_boxes, np.float64)[np.asarray(mask) == 1, :7]
-    claims, negative = claim_anchors(boxes, index, pos_threshold, neg_threshold)
-    positive = np.flatnonzero(claims >= 0)
-    codes = encode_boxes(boxes[claims.reshape(-1)[positive]], index.anchors.reshape(-1, 7)[positive])
+    positive, owners, negative = _claimed(boxes, index, pos_threshold, neg_threshold)
+    codes = encode_boxes(boxes[owners], index.anchors.reshape(-1, 7)[positive])
     return AnchorLabels(negative, positive, codes)
 
 
@@ -154,8 +153,18 @@ def claim_anchors(
     Args:
         boxes: (M, 7), all valid.
     """
+    positive, owners, negative = _claimed(boxes, index, pos_threshold, neg_threshold)
+    claims = np.full(negative.shape, -1, np.int32)
+    claims.reshape(-1)[positive] = owners
+    return claims, negative
+
+
+def _claimed(
+    boxes: NDArray, index: AnchorIndex, pos_threshold: float, neg_threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return (n,) flat indices of positive anchors in order, (n,) their boxes, and (H, W, K) which are negative."""
     standup = standup_boxes(boxes_to_corners_3d(boxes, index.order)) if len(boxes) else np.zeros((0, 4), np.float32)
-    return _claim(
+    positive, owners, negative = _claim(
         np.ascontiguousarray(standup),
         index.standup,
         index.areas,
@@ -164,56 +173,65 @@ def claim_anchors(
         np.float32(pos_threshold),
         np.float32(neg_threshold),
     )
+    order = np.argsort(positive)
+    return positive[order], owners[order], negative
 
 
 @compiled
 def _claim(
     boxes: NDArray, standup: NDArray, areas: NDArray, row_spans: NDArray, column_spans: NDArray,
     positive: np.float32, negative: np.float32,
-) -> tuple[NDArray, NDArray]:  # fmt: skip
+) -> tuple[NDArray, NDArray, NDArray]:  # fmt: skip
     """Evaluate IoU only for anchors in rows and columns near each box; everything else overlaps nothing."""
     rows, columns, kinds = areas.shape
-    claims = np.full((rows, columns, kinds), -1, np.int32)
     is_negative = np.ones((rows, columns, kinds), np.bool_)
+    is_positive = np.zeros((rows, columns, kinds), np.bool_)
+    found, owners = [0 for _ in range(0)], [0 for _ in range(0)]  # tells the compiler what they hold
     best = np.full((len(boxes), 3), -1, np.int64)
     near = np.empty(columns, np.int64)
     for g in range(len(boxes)):
         best_iou = np.float32(0)
-        found = 0
+        count = 0
         for w in range(columns):
             if column_spans[w, 0] < boxes[g, 2] + _REACH and column_spans[w, 1] > boxes[g, 0] - _REACH:
-                near[found] = w
-                found += 1
+                near[count] = w
+                count += 1
         for h in range(rows):
             if not (row_spans[h, 0] < boxes[g, 3] + _REACH and row_spans[h, 1] > boxes[g, 1] - _REACH):
                 continue
-            for w in near[:found]:
+            for w in near[:count]:
                 for k in range(kinds):
-                    iou = _iou_plus_one(standup[h, w, k], areas[h, w, k], boxes[g])
+                    iou = _iou_plus_one(standup, h, w, k, areas[h, w, k], boxes, g)
                     if iou > best_iou:
                         best_iou = iou
                         best[g, 0], best[g, 1], best[g, 2] = h, w, k
-                    if iou > positive and claims[h, w, k] < 0:
-                        claims[h, w, k] = g
+                    if iou > positive and not is_positive[h, w, k]:
+                        is_positive[h, w, k] = True
+                        found.append((h * columns + w) * kinds + k)
+                        owners.append(g)
                     if not iou < negative:
                         is_negative[h, w, k] = False
     for g in range(len(boxes)):
         h, w, k = best[g, 0], best[g, 1], best[g, 2]
         if h >= 0:
             is_negative[h, w, k] = False
-            if claims[h, w, k] < 0:
-                claims[h, w, k] = g
-    return claims, is_negative
+            if not is_positive[h, w, k]:
+                is_positive[h, w, k] = True
+                found.append((h * columns + w) * kinds + k)
+                owners.append(g)
+    return np.array(found, np.int64), np.array(owners, np.int64), is_negative
 
 
 @compiled
-def _iou_plus_one(anchor: NDArray, anchor_area: float, box: NDArray) -> np.float32:
+def _iou_plus_one(
+    standup: NDArray, h: int, w: int, k: int, anchor_area: float, boxes: NDArray, g: int
+) -> np.float32:  # indices instead of rows: making views takes longer than the arithmetic
     """One entry of ``iou.standup_iou_plus_one``, rounded at the same places."""
     one = np.float32(1)
-    across = min(anchor[2], box[2]) - max(anchor[0], box[0]) + one
-    along = min(anchor[3], box[3]) - max(anchor[1], box[1]) + one
+    across = min(standup[h, w, k, 2], boxes[g, 2]) - max(standup[h, w, k, 0], boxes[g, 0]) + one
+    along = min(standup[h, w, k, 3], boxes[g, 3]) - max(standup[h, w, k, 1], boxes[g, 1]) + one
     if not (across > 0 and along > 0):
         return np.float32(0)
     overlap = across * along
-    box_area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
+    box_area = (boxes[g, 2] - boxes[g, 0] + one) * (boxes[g, 3] - boxes[g, 1] + one)
     return overlap / np.float32(anchor_area + box_area - overlap)

@@ -37,11 +37,17 @@ def voxelize(
         ``voxel_num_points`` (V,) int32 (at most P). Voxels are numbered by their first point.
     """
     values = np.ascontiguousarray(points, np.float32)
-    cells = grid_size(limits, voxel_size)
-    low, size = np.asarray(limits[:3], np.float32), np.asarray(voxel_size, np.float32)
-    voxel_of, coords = _number_voxels(values, low, size, cells, max_voxels)
+    voxel_of, coords = number_voxels(values, limits, voxel_size, max_voxels)
     features, counts = _fill(values, voxel_of, len(coords), max_points)
     return {"voxel_features": features, "voxel_coords": coords, "voxel_num_points": counts}
+
+
+def number_voxels(
+    points: NDArray[np.float32], limits: Sequence[float], voxel_size: Sequence[float], max_voxels: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return (N,) the voxel of every point (-1: none) and (V, 3) the cell z, y, x of every voxel; see ``voxelize``."""
+    low, size = np.asarray(limits[:3], np.float32), np.asarray(voxel_size, np.float32)
+    return _number_voxels(points, low, size, grid_size(limits, voxel_size), max_voxels)
 
 
 @compiled

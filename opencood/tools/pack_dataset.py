@@ -4,6 +4,10 @@
 Example: ``python opencood/tools/pack_dataset.py dataset/OPV2V dataset/OPV2V_packed --images raw``; then let
 ``root_dir`` and ``validate_dir`` name the packed folder, such as ``dataset/OPV2V_packed/train``. An interrupted run
 continues when the same command is repeated.
+
+``--prepare YAML`` also makes the voxels of a configuration in advance, then or later
+(``pack_dataset.py dataset/OPV2V_packed --prepare hypes.yaml``): samples get several times faster, and overfull voxels
+keep other points (docs/packing.md).
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from pathlib import Path
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
-from opencood.experiments.pack import PackOptions, pack, summary, verify
+from opencood.config.loader import load_yaml
+from opencood.experiments.pack import PackOptions, is_packed, pack, summary, verify
+from opencood.experiments.prepare import describe, prepare
 from opencood.tools._cli import Parser, at_least, run
 
 
@@ -33,10 +39,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier or unfinished packed folder")
+    parser.add_argument("--prepare", nargs="+", default=[], type=Path, metavar="YAML", help="also make their voxels")
     parser.add_argument("--verify", action="store_true", help="compare all checksums, and the source if it is there")
     arguments = parser.parse_args(argv)
-    if arguments.verify == (arguments.out is not None):
-        parser.error("give SOURCE and OUT, or --verify and a packed folder")
+    if arguments.verify and (arguments.out or arguments.prepare):
+        parser.error("--verify takes a packed folder and nothing else")
+    if not (arguments.verify or arguments.out or arguments.prepare):
+        parser.error("give SOURCE and OUT, or a packed folder and --verify or --prepare YAML")
     return arguments
 
 
@@ -47,11 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems = verify(arguments.source)
         print("\n".join(problems) or f"{arguments.source}: every checksum agrees")
         return int(bool(problems))
-    options = PackOptions(arguments.points, arguments.images)
-    report = pack(arguments.source, arguments.out, options, jobs=arguments.jobs, overwrite=arguments.overwrite)
-    print(summary(report))
-    print(f"{report.out}: packed in {report.seconds:.1f} s; samples are " + _sameness(options))
+    packed = arguments.out or arguments.source
+    if arguments.out is not None and not _is_there(arguments):
+        options = PackOptions(arguments.points, arguments.images)
+        report = pack(arguments.source, packed, options, jobs=arguments.jobs, overwrite=arguments.overwrite)
+        print(summary(report))
+        print(f"{report.out}: packed in {report.seconds:.1f} s; samples are " + _sameness(options))
+    for file in arguments.prepare:
+        print(f"{file}: " + describe(prepare(packed, load_yaml(file))))
     return 0
+
+
+def _is_there(arguments: argparse.Namespace) -> bool:
+    """Whether the source has been packed, so that only voxels are to be made."""
+    return bool(arguments.prepare) and not arguments.overwrite and is_packed(arguments.source, arguments.out)
 
 
 def _sameness(options: PackOptions) -> str:

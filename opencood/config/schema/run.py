@@ -46,6 +46,7 @@ TOP = (
         "error",
         "a checkpoint of an earlier stage that model.args names but is not there: stop, or start its parts anew",
     ),
+    Key("use_prepared", BOOL, True, "voxels that a packed data set holds ready are used (docs/packing.md)"),
     Key("opencood_version", ANY, None, "stamp of saved files: the version that wrote them"),
     Key(
         "root_dir",

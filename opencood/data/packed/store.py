@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencood.data.packed.blocks import decode_block
-from opencood.data.packed.layout import AGAIN, INDEX, RECORD, Kind, Manifest, read_manifest, segment_name
+from opencood.data.packed.layout import AGAIN, INDEX, MANIFEST, RECORD, Kind, Manifest, read_manifest, segment_name
+from opencood.data.packed.prepared import PREFIX, groups_of
 from opencood.data.packed.source import first_change
 from opencood.errors import DataError
+from opencood.geometry.voxel_groups import VoxelGroups
 
+PREPARE_AGAIN = "prepare again (pack_dataset PACKED --prepare YAML)"
 _SOURCE_CHECKS = 20_000  # files of the source that are looked at when a store is opened; --verify looks at all
 
 
@@ -67,23 +70,27 @@ class Store:
 
     Args:
         folder: with a manifest.
+        is_part: it lies in another one, of which it was prepared, and has no source of its own.
 
     Raises:
         DataError: manifest or index are damaged, a data file has another size, or the packed files have changed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_part: bool = False) -> None:
         self.folder = folder
+        self._repair = PREPARE_AGAIN if is_part else AGAIN
         self.manifest: Manifest = read_manifest(folder)
         index = self._mapped(INDEX)
         if zlib.crc32(index) != self.manifest.index_crc:
-            raise DataError(f"{folder / INDEX}: the index of the packed data set is damaged; {AGAIN}.")
+            raise DataError(f"{folder / INDEX}: the index of the packed data set is damaged; {self._repair}.")
         count, text = self.manifest.files, self.manifest.name_bytes
         self.names = Names(index[:text], np.frombuffer(index, "<u8", count, offset=text))
         self.records: NDArray[Any] = np.frombuffer(index, RECORD, count, offset=text + 8 * count)
         self._segments = [self._segment(number) for number in range(len(self.manifest.segments))]
         self._verified = bytearray(count)
-        self._check_source()
+        self._prepared: dict[str, Store] = {}
+        if not is_part:
+            self._check_source()
 
     def load(self, name: str) -> bytes | NDArray[Any]:
         """Return the content of a file or what was decoded in advance; its checksum is verified at the first read.
@@ -92,17 +99,63 @@ class Store:
             FileNotFoundError: nothing of that name was packed.
             DataError: the block is damaged.
         """
-        row = self._row(name)
+        row = self.row(name)
         if row is None:
             raise FileNotFoundError(2, "no such file in the packed data set", str(self.folder / name))
-        block, record = self.block(row), self.records[row]
-        if not self._verified[row]:
-            self.verify(row)
-            self._verified[row] = 1
+        block, record = self._sound_block(row), self.records[row]
         try:
             return decode_block(Kind(record["kind"]), block, tuple(int(size) for size in record["shape"]))
         except (ValueError, zlib.error) as error:
             raise self._damaged(row) from error
+
+    def prepared(self, name: str, key: str) -> VoxelGroups | None:
+        """Return the voxels that were made of a cloud in advance, or None where nothing was prepared.
+
+        Raises:
+            DataError: they are damaged, or were made of another cloud of that name.
+        """
+        store = self._prepared_store(key)
+        row = None if store is None else store.row(name)
+        if store is None or row is None:
+            return None
+        if not self.agrees(store, name):
+            raise DataError(
+                f"{self.folder / name}: {store.folder.name} was prepared from another cloud; {PREPARE_AGAIN}."
+            )
+        try:
+            return groups_of(store._sound_block(row))
+        except ValueError as error:
+            raise store._damaged(row) from error
+
+    def agrees(self, prepared: Store, name: str) -> bool:
+        """Whether a prepared store in this one has voxels of a cloud, and of this cloud."""
+        row = prepared.row(name)
+        return row is not None and int(prepared.records[row]["source_crc"]) == self.crc(name)
+
+    def crc(self, name: str) -> int | None:
+        """Checksum of a file's block, or None."""
+        row = self.row(name)
+        return None if row is None else int(self.records[row]["crc"])
+
+    def preparations(self) -> list[dict[str, str]]:
+        """How the prepared stores in it were made; those that are not finished have no entry."""
+        manifests = sorted(self.folder.glob(f"{PREFIX}*/{MANIFEST}"))
+        return [read_manifest(manifest.parent).options for manifest in manifests]
+
+    def _prepared_store(self, key: str) -> Store | None:
+        if key not in self._prepared:
+            folder = self.folder / (PREFIX + key)
+            if not (folder / MANIFEST).exists():
+                return None
+            self._prepared[key] = Store(folder, is_part=True)
+        return self._prepared[key]
+
+    def _sound_block(self, row: int) -> memoryview:
+        """The bytes of a file's block, whose checksum is verified at the first read."""
+        if not self._verified[row]:
+            self.verify(row)
+            self._verified[row] = 1
+        return self.block(row)
 
     def block(self, row: int) -> memoryview:
         """The bytes of a file's block."""
@@ -121,7 +174,7 @@ class Store:
 
     def has_file(self, name: str) -> bool:
         """Whether such a file was packed."""
-        return self._row(name) is not None
+        return self.row(name) is not None
 
     def has_folder(self, name: str) -> bool:
         """Whether files of such a folder were packed."""
@@ -153,7 +206,8 @@ class Store:
                 yield child.decode(), PackedStatus(int(record["source_size"]), int(record["source_mtime_ns"]))
                 row += 1
 
-    def _row(self, name: str) -> int | None:
+    def row(self, name: str) -> int | None:
+        """The row of a file in the index, or None."""
         wanted = name.encode()
         row = bisect_left(self.names, wanted)
         return row if row < len(self.names) and self.names[row] == wanted else None
@@ -161,16 +215,15 @@ class Store:
     def _damaged(self, row: int) -> DataError:
         return DataError(
             f"{self.folder / self.names[row].decode()}: its block in the packed data set is damaged (checksum "
-            f"differs); {AGAIN}."
+            f"differs); {self._repair}."
         )
 
     def _segment(self, number: int) -> memoryview:
         content = self._mapped(segment_name(number))
         expected = self.manifest.segments[number]
         if len(content) != expected:
-            raise DataError(
-                f"{self.folder / segment_name(number)}: expected {expected} bytes, found {len(content)}; {AGAIN}."
-            )
+            path = self.folder / segment_name(number)
+            raise DataError(f"{path}: expected {expected} bytes, found {len(content)}; {self._repair}.")
         return content
 
     def _mapped(self, name: str) -> memoryview:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TextIO
@@ -23,9 +23,9 @@ from opencood.data.packed.layout import (
     RECORD,
     SEGMENT_BYTES,
     Manifest,
-    PackOptions,
     segment_name,
 )
+from opencood.data.packed.store import Store
 from opencood.errors import ConfigError, StorageError
 
 _FIELDS = RECORD.names or ()
@@ -39,6 +39,11 @@ class Line:
     record: tuple[Any, ...]
     problem: str
 
+    @property
+    def source_crc(self) -> int:
+        """Checksum of what it was made from."""
+        return int(self.record[_FIELDS.index("source_crc")])
+
 
 class StoreWriter:
     """An unfinished store: files are added one by one, ``finish`` makes it readable.
@@ -46,21 +51,23 @@ class StoreWriter:
     Args:
         folder: of the store; what an interrupted run left there is continued.
         source: folder that is packed.
-        options: how.
+        options: how, in words.
+        extend: what a finished store holds is kept, and it is unfinished again.
 
     Raises:
         ConfigError: an interrupted run packed another folder or with other options.
         StorageError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, source: Path, options: PackOptions) -> None:
+    def __init__(self, folder: Path, source: Path, options: Mapping[str, str], extend: bool = False) -> None:
         self.folder = folder
-        self._head: dict[str, Any] = {"format": FORMAT, "source": str(source), "options": asdict(options)}
+        self._head: dict[str, Any] = {"format": FORMAT, "source": str(source), "options": dict(options)}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self.lines = self._resumed()
+            self.lines = self._finished() if extend and (folder / MANIFEST).exists() else self._resumed()
             self._sizes = self._trimmed_segments()
             self._journal = self._open_journal()
+            (folder / MANIFEST).unlink(missing_ok=True)
         self._segment: BinaryIO | None = None
 
     def __enter__(self) -> StoreWriter:
@@ -121,7 +128,16 @@ class StoreWriter:
             (self.folder / JOURNAL).unlink()
         return manifest
 
-    # What an interrupted run left
+    # What an earlier run left
+
+    def _finished(self) -> dict[str, Line]:
+        """All lines of a finished store."""
+        store = Store(self.folder, is_part=True)
+        names = (name.decode() for name in map(store.names.__getitem__, range(len(store.names))))
+        return {
+            name: Line(name, tuple(_plain(record[field]) for field in _FIELDS), "")
+            for name, record in zip(names, store.records, strict=True)
+        }
 
     def _resumed(self) -> dict[str, Line]:
         """The lines of the journal whose blocks are whole; a last line that was cut off does not count."""
@@ -205,6 +221,11 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
+
+
+def _plain(value: Any) -> Any:
+    """A field of a record as JSON knows it."""
+    return tuple(value.tolist()) if value.ndim else value.item()
 
 
 def _record(values: list[Any]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class Fog:
         faintest: returns that fog makes fainter than this share of the full scale are lost. Ours, off unless given.
     """
 
+    changes_clouds: ClassVar[bool] = True
     visibility: float = 100.0
     pulse_ns: float = 20.0
     overlap: tuple[float, float] = (0.9, 1.0)

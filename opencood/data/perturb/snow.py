@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,7 @@ class Snow:
         overlap: ranges in metres up to which the receiver sees nothing, and from which it sees everything.
     """
 
+    changes_clouds: ClassVar[bool] = True
     rate: float = 1.0
     divergence: float = 3e-3
     density: float = 100.0

@@ -95,7 +95,7 @@ class V2XSimReader:
             lidar_pose=believed,
             lidar_pose_clean=self._pose(index, number) if self.settings.pose_only else pose,
             objects=_objects(self._infos[index][f"labels_{number}"]) if self.settings.labels else NOTHING,
-            lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), self._read),
+            lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), read_sweep),
             modality=self._modality(number),
             delay=index - late,
         )
@@ -130,14 +130,6 @@ class V2XSimReader:
                 "switch them off."
             ) from error
 
-    def _read(self, path: Path) -> NDArray[np.float32]:
-        if not files.is_file(path):
-            raise DataError(
-                f"{self.settings.root}: lists the sweep '{path}', which is neither in the working directory nor around "
-                "this file; is the data set complete? path_prefixes: {stored prefix: folder} says where sweeps lie."
-            )
-        return read_sweep(path)
-
     def _places(self, stored: str) -> list[Path]:
         """Where a stored path may lie, most likely first."""
         path = self._relocated(str(stored))
@@ -167,7 +159,16 @@ class V2XSimReader:
 
 
 def read_sweep(path: Path) -> NDArray[np.float32]:
-    """Return the (N, 4) cloud of a ``.bin`` file of five columns."""
+    """Return the (N, 4) cloud of a ``.bin`` file of five columns.
+
+    Raises:
+        DataError: it is missing or broken.
+    """
+    if not files.is_file(path):
+        raise DataError(
+            f"the data set lists the sweep '{path}', which is neither in the working directory nor around the list of "
+            "frames; is it complete? path_prefixes: {stored prefix: folder} says where sweeps lie."
+        )
     return read_bin(path, columns=5)
 
 

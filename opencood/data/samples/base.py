@@ -14,6 +14,7 @@ from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
 from opencood.data.samples.inputs import Inputs
 from opencood.data.samples.labels import BoxSet, label_rule, merged, merged_by_overlap
+from opencood.data.samples.prepared import PreparedVoxels
 from opencood.data.samples.settings import SampleSettings
 
 Entry = dict[str, Any]
@@ -33,6 +34,16 @@ class SampleMaker(ABC):
     uses_noise = True
 
     @property
+    def needs_clouds(self) -> str:
+        """Why samples need the points themselves, so that voxels made in advance are of no use; empty: they do not."""
+        return "raw clouds are wanted, to draw them" if self.settings.visualize else ""
+
+    @property
+    def crops(self) -> tuple[tuple[float, ...], ...]:
+        """The ranges that clouds are cut to before they are encoded."""
+        return self.inputs.crops
+
+    @property
     def own_labels(self) -> bool:
         """Whether every agent contributes what it lists for itself, where data sets also list objects for all."""
         return self.inputs.heterogeneous
@@ -41,6 +52,7 @@ class SampleMaker(ABC):
         self.settings = settings
         self.inputs = inputs
         self.rule = label_rule(settings, self.own_labels)
+        self.prepared = PreparedVoxels(settings, inputs, self.crops, self.needs_clouds)
         self._anchors = _shared(anchors_of(settings))
 
     @abstractmethod

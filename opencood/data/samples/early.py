@@ -41,6 +41,11 @@ class Early(SampleMaker):
         self.inputs.need_lidar("early fusion")
         self.uses_noise = not settings.quirk("early_ignores_noise")
 
+    @property
+    def needs_clouds(self) -> str:
+        """See ``SampleMaker``."""
+        return "fusion.core_method: early, which merges clouds"
+
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
         """Return the sample of a frame."""
         settings = self.settings

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from opencood.batch import Deferred
 from opencood.config.pretrain import is_pretraining
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
-from opencood.data.images import ImageAugmentation, PendingPictures, build_image_augmentation, camera_inputs
+from opencood.data.images import build_image_augmentation
 from opencood.data.samples.pretraining import PretrainingInput, pretraining_input
 from opencood.data.samples.sensors import (
     CAMERA,
     LIDAR,
+    CameraInput,
     LidarCameraInput,
+    LidarInput,
+    SensorInput,
     build_preprocessor,
     input_source,
     sensors_of,
@@ -27,63 +28,9 @@ from opencood.data.samples.sensors import (
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError, DataError
 from opencood.geometry.points import points_in_range
+from opencood.geometry.voxel_groups import VoxelGroups
 
 Part = dict[str, Any]
-
-
-class SensorInput(Protocol):
-    """One input of an encoder: what it is called in the batch, how it is made and how it is joined."""
-
-    @property
-    def key(self) -> str:
-        """Name in the batch."""
-
-    @property
-    def sensor(self) -> str:
-        """``lidar`` or ``camera``."""
-
-    def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Mapping[str, Any]:
-        """The input of one agent."""
-
-    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The inputs of several agents, joined."""
-
-
-@dataclass(frozen=True)
-class LidarInput:
-    """A cloud, through a preprocessor."""
-
-    key: str
-    preprocessor: Any
-    sensor: str = LIDAR
-
-    def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Mapping[str, Any]:
-        """Voxels (or what the preprocessor makes) of (N, 4) points."""
-        return self.preprocessor.preprocess(points, draws.numpy)
-
-    def collate(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Voxels of several clouds with the cloud's index in front of their coordinates."""
-        return self.preprocessor.collate(parts)
-
-
-@dataclass(frozen=True)
-class CameraInput:
-    """The pictures of an agent."""
-
-    key: str
-    augmentation: ImageAugmentation
-    depth: bool
-    train: bool
-    sensor: str = CAMERA
-
-    def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Mapping[str, Any]:
-        """Pictures and camera matrices."""
-        return camera_inputs(agent, self.augmentation, depth=self.depth, train=self.train, draws=draws)
-
-    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Deferred:
-        """Stacked over agents; pictures are normalised when asked for."""
-        joined = {key: torch.from_numpy(np.stack([part[key] for part in parts])) for key in parts[0]}
-        return Deferred(joined, PendingPictures(joined.pop("imgs")))
 
 
 class Inputs:
@@ -103,16 +50,30 @@ class Inputs:
         read_all_clouds: bool,
         crop_range: Sequence[float] | None = None,
     ) -> None:
-        self._crop_range = crop_range
+        self._crop_range = None if crop_range is None else tuple(crop_range)
         self._by_modality = by_modality
         self._label_types = label_types
         self._read_all_clouds = read_all_clouds
         self._by_key = {sensor.key: sensor for sensors in by_modality.values() for sensor in sensors}
 
     @property
+    def crops(self) -> tuple[tuple[float, ...], ...]:
+        """The ranges that points are cut to before they are encoded."""
+        return () if self._crop_range is None else (self._crop_range,)
+
+    @property
     def heterogeneous(self) -> bool:
         """Whether agents have modalities."""
         return None not in self._by_modality
+
+    @property
+    def by_modality(self) -> Mapping[str | None, Sequence[SensorInput]]:
+        """The inputs of each modality; the key None stands for all agents of homogeneous data."""
+        return self._by_modality
+
+    def of(self, agent: Agent) -> Sequence[SensorInput]:
+        """The inputs of an agent that takes part."""
+        return self._by_modality[self._modality(agent)]
 
     def _modality(self, agent: Agent) -> str | None:
         return agent.modality if self.heterogeneous else None
@@ -155,15 +116,25 @@ class Inputs:
 
     def wants_cloud(self, agent: Agent) -> bool:
         """Whether the agent's cloud must be read."""
-        sensors = self._by_modality[self._modality(agent)]
-        return self._read_all_clouds or any(sensor.sensor == LIDAR for sensor in sensors)
+        return self._read_all_clouds or any(sensor.sensor == LIDAR for sensor in self.of(agent))
 
-    def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> Part:
-        """All inputs of one agent by batch key; ``points`` (N, 4) are None where the cloud was not wanted."""
-        sensors = self._by_modality[self._modality(agent)]
+    def encode(
+        self,
+        agent: Agent,
+        points: NDArray[np.float32] | None,
+        draws: Draws,
+        prepared: Mapping[str, VoxelGroups] | None = None,
+    ) -> Part:
+        """All inputs of one agent by batch key.
+
+        Args:
+            points: (N, 4); None where the cloud was not wanted.
+            prepared: voxels made in advance by batch key, which take the place of the points.
+        """
         if points is not None and self._crop_range is not None:
             points = points_in_range(points, self._crop_range)
-        return {sensor.key: sensor.encode(agent, points, draws) for sensor in sensors}
+        ready = prepared or {}
+        return {sensor.key: sensor.encode(agent, ready.get(sensor.key, points), draws) for sensor in self.of(agent)}
 
     def collate(self, parts: Sequence[Part]) -> dict[str, Mapping[str, Any]]:
         """Join the inputs of all agents of a batch; a key that no agent has is absent."""

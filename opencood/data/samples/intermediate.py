@@ -70,6 +70,15 @@ class Intermediate(SampleMaker):
         self.past_ego = self.tells_motion and not fusion_args.get("cur_ego_pose_flag", True)
         self.foreground = settings.labels and flavor_of(settings.hypes) == "codealign"
 
+    @property
+    def needs_clouds(self) -> str:
+        """See ``SampleMaker``."""
+        if self.settings.proj_first:
+            return "fusion.args.proj_first: true, so that clouds are encoded in the ego's frame"
+        if given(self.settings.hypes, "kd_flag"):
+            return "kd_flag: the teacher is given the points of all agents"
+        return super().needs_clouds
+
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
         """Return the sample of a frame, or None when no agent has a known modality."""
         settings = self.settings
@@ -141,7 +150,8 @@ class Intermediate(SampleMaker):
 
     def _contribution(self, agent: Agent, scene: Scene, draws: Draws) -> Contribution:
         cloud = in_ego = teacher = None
-        if self.inputs.wants_cloud(agent):
+        prepared = self.prepared.of(agent, draws)
+        if prepared is None and self.inputs.wants_cloud(agent):
             cloud = own_cloud(agent, draws)
             if self.settings.proj_first or self.settings.visualize or self.distils:
                 in_ego = projected(cloud, scene.to_ego(agent))
@@ -149,7 +159,7 @@ class Intermediate(SampleMaker):
         if self.distils and in_ego is not None:
             teacher = in_ego.copy()
             teacher[draws.numpy.randint(0, len(teacher)), :3] = 0  # published: one random point is moved to the origin
-        return Contribution(self.inputs.encode(agent, cloud, draws), cloud, in_ego, teacher)
+        return Contribution(self.inputs.encode(agent, cloud, draws, prepared), cloud, in_ego, teacher)
 
     def single_reference(self, agent: Agent) -> NDArray[np.float64]:
         """Pose (6,) of the frame of single labels: the agent's, which published systems take noisy (data.md, Q5)."""

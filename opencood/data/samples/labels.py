@@ -93,9 +93,9 @@ class LabelRule:
     def box_sets(self, wanted: Sequence[tuple[Agent, NDArray[np.float64]]], label_type: str) -> list[BoxSet]:
         """The same of several agents and references at once, which takes hardly longer than one."""
         objects = [self._listed(agent, label_type) for agent, _ in wanted]
+        to_local = {id(pose): np.linalg.inv(x_to_world(pose)) for _, pose in wanted}
         corners = [
-            transform_points(one.corners, np.linalg.inv(x_to_world(reference)))
-            for one, (_, reference) in zip(objects, wanted, strict=True)
+            transform_points(one.corners, to_local[id(pose)]) for one, (_, pose) in zip(objects, wanted, strict=True)
         ]
         boxes = corners_to_boxes(np.concatenate(corners), self.order, self.planar)
         limits = self.label_range if label_type == "lidar" else self.camera_range

@@ -37,6 +37,17 @@ class Late(SampleMaker):
         """Every agent detects by itself, so it also lists for itself."""
         return True
 
+    @property
+    def needs_clouds(self) -> str:
+        """See ``SampleMaker``."""
+        augmented = "data_augment, which changes clouds" if self.settings.augmentation.steps else ""
+        return augmented or super().needs_clouds
+
+    @property
+    def crops(self) -> tuple[tuple[float, ...], ...]:
+        """See ``SampleMaker``."""
+        return (self.settings.point_range, *super().crops)
+
     def make(self, frame: Frame, draws: Draws) -> Sample | None:
         """Return one entry (training), or one per agent (testing); None when no agent has a known modality."""
         if self.settings.train:
@@ -83,15 +94,15 @@ class Late(SampleMaker):
         if others:
             found = self.merged([found, *others])
         entry: Entry = {"lidar_pose": agent.lidar_pose[None], "lidar_pose_clean": agent.lidar_pose_clean[None]}
-        cloud = None
-        if self.inputs.wants_cloud(agent):
+        cloud, prepared = None, self.prepared.of(agent, draws)
+        if prepared is None and self.inputs.wants_cloud(agent):
             cloud = points_in_range(shuffled(agent.lidar.read(), draws), settings.point_range)
             cloud = remove_own_body(cloud)
             cloud, boxes = settings.augmentation(cloud, found.boxes, draws)
             found = BoxSet(found.ids, boxes)
             if settings.visualize:
                 entry["origin_lidar"] = cloud[:, :3]
-        part = self.inputs.encode(agent, cloud, draws)
+        part = self.inputs.encode(agent, cloud, draws, prepared)
         check_points([part], f"{frame.label}, agent {agent.id}", settings.point_range)
         entry |= self.facts(frame, [agent.id]) | label_entry(found, settings) | {"parts": [part]}
         if agent.modality is not None:

@@ -17,7 +17,7 @@ from opencood.config.pretrain import Agents, Pretraining, pretraining_of
 from opencood.data.augment import WorldAugmentation, build_augmentation
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
-from opencood.data.samples.sensors import LIDAR, build_preprocessor
+from opencood.data.samples.sensors import LIDAR, Points, build_preprocessor
 from opencood.data.samples.settings import SampleSettings
 from opencood.geometry.points import points_in_range
 from opencood.geometry.preprocessors.collate import stack_voxels
@@ -59,13 +59,13 @@ class PretrainingInput:
         """Whether points must say whose they are."""
         return self.settings.needs_owners
 
-    def encode(self, agent: Agent, points: NDArray[np.float32] | None, draws: Draws) -> dict[str, Any]:
+    def encode(self, agent: Agent, points: Points, draws: Draws) -> dict[str, Any]:
         """Voxels of points (N, 4), or (N, 5) with their owners.
 
         ``voxel_*`` of the agents that the encoder sees, with ``voxel_agents`` (V, P) where owners are known,
         ``bev_voxel_*`` of the agents that are reconstructed, ``view_voxel_*`` and ``view_transform`` (4, 4).
         """
-        assert points is not None, "pretraining reads clouds"
+        assert isinstance(points, np.ndarray), "pretraining reads clouds"
         shown = _of(points, self.settings.input_agents)
         made = self._voxels(shown, draws)
         if self.settings.target == "contrast":

@@ -1,22 +1,85 @@
-"""Which sensors agents have, agents with LiDAR and cameras together, and what turns points into voxels."""
+"""Which sensors agents have, what each of them gives an encoder, and what turns points into voxels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from opencood.batch import Deferred
 from opencood.config.tree import given
 from opencood.data.draws import Draws
 from opencood.data.frame import Agent
+from opencood.data.images import ImageAugmentation, PendingPictures, camera_inputs
 from opencood.data.samples.settings import SampleSettings
 from opencood.errors import ConfigError
 from opencood.geometry.preprocessors.two_grids import TwoGrids
+from opencood.geometry.voxel_groups import VoxelGroups
 from opencood.registry import REGISTRY
 
 LIDAR, CAMERA = "lidar", "camera"
+Points = NDArray[np.float32] | VoxelGroups | None
+
+
+class SensorInput(Protocol):
+    """One input of an encoder: what it is called in the batch, how it is made and how it is joined."""
+
+    @property
+    def key(self) -> str:
+        """Name in the batch."""
+
+    @property
+    def sensor(self) -> str:
+        """``lidar`` or ``camera``."""
+
+    def encode(self, agent: Agent, points: Points, draws: Draws) -> Mapping[str, Any]:
+        """The input of one agent."""
+
+    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The inputs of several agents, joined."""
+
+
+@dataclass(frozen=True)
+class LidarInput:
+    """A cloud, through a preprocessor."""
+
+    key: str
+    preprocessor: Any
+    sensor: str = LIDAR
+
+    def encode(self, agent: Agent, points: Points, draws: Draws) -> Mapping[str, Any]:
+        """Voxels (or what the preprocessor makes) of (N, 4) points, or of points that were put into voxels before."""
+        if isinstance(points, VoxelGroups):
+            return self.preprocessor.choose(points, draws.numpy)
+        return self.preprocessor.preprocess(points, draws.numpy)
+
+    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Mapping[str, torch.Tensor]:
+        """Voxels of several clouds with the cloud's index in front of their coordinates."""
+        return self.preprocessor.collate(parts)
+
+
+@dataclass(frozen=True)
+class CameraInput:
+    """The pictures of an agent."""
+
+    key: str
+    augmentation: ImageAugmentation
+    depth: bool
+    train: bool
+    sensor: str = CAMERA
+
+    def encode(self, agent: Agent, points: Points, draws: Draws) -> Mapping[str, Any]:
+        """Pictures and camera matrices."""
+        return camera_inputs(agent, self.augmentation, depth=self.depth, train=self.train, draws=draws)
+
+    def collate(self, parts: Sequence[Mapping[str, Any]]) -> Deferred:
+        """Stacked over agents; pictures are normalised when asked for."""
+        joined = {key: torch.from_numpy(np.stack([part[key] for part in parts])) for key in parts[0]}
+        return Deferred(joined, PendingPictures(joined.pop("imgs")))
 
 
 @dataclass(frozen=True)
@@ -28,7 +91,7 @@ class LidarCameraInput:
     camera: Any
     sensor: str = LIDAR
 
-    def encode(self, agent: Agent, points: NDArray | None, draws: Draws) -> Mapping[str, Any]:
+    def encode(self, agent: Agent, points: Any, draws: Draws) -> Mapping[str, Any]:
         """``lidar`` and ``camera``, each as it is alone."""
         return {LIDAR: self.lidar.encode(agent, points, draws), CAMERA: self.camera.encode(agent, points, draws)}
 

@@ -20,6 +20,11 @@ from opencood.registry import register
 class TwoStage(Intermediate):
     """Intermediate samples whose first stage is supervised per agent and whose second stage sees single points."""
 
+    @property
+    def needs_clouds(self) -> str:
+        """See ``SampleMaker``."""
+        return "fusion.core_method: intermediate2stage, whose second stage reads points"
+
     def join(self, entries: Sequence[Entry], draws: Draws) -> dict[str, Any]:
         """As the intermediate batch, with ``stage1`` and ``stage2`` labels and ``origin_lidar_for_vsa``."""
         batch = super().join(entries, draws)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 
-def stack_voxels(clouds: Sequence[dict[str, NDArray]]) -> dict[str, torch.Tensor]:
+def stack_voxels(clouds: Sequence[Mapping[str, NDArray]]) -> dict[str, torch.Tensor]:
     """Concatenate the voxels of several clouds; ``voxel_coords`` get the cloud's index as column 0."""
     joined = {key: torch.from_numpy(np.concatenate([cloud[key] for cloud in clouds])) for key in clouds[0]}
     counts = torch.tensor([len(cloud["voxel_coords"]) for cloud in clouds])

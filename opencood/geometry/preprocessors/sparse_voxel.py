@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from opencood.errors import ConfigError
 from opencood.geometry.preprocessors.collate import stack_voxels
+from opencood.geometry.voxel_groups import PendingVoxels, VoxelGroups, join_chosen
 from opencood.geometry.voxels import grid_size, voxelize
 from opencood.registry import register
 
@@ -54,6 +55,22 @@ class SpVoxelPreprocessor:
         """Return ``voxel_features``, ``voxel_coords`` and ``voxel_num_points`` of (N, 4) points; see ``voxelize``."""
         return voxelize(points, self.cav_lidar_range, self.voxel_size, self.max_points, self.max_voxels)
 
-    def collate(self, clouds: Sequence[dict[str, NDArray]]) -> dict[str, torch.Tensor]:
-        """Join clouds; ``voxel_coords`` become (V, 4) with the cloud's index in front."""
-        return stack_voxels(clouds)
+    def choose(self, groups: VoxelGroups, draws: Any = None) -> dict[str, Any]:
+        """Return the same of voxels that were made in advance, their features in a form that ``collate`` takes."""
+        return groups.chosen(self.max_points, self.max_voxels, draws)
+
+    def collate(self, clouds: Sequence[Mapping[str, Any]]) -> Mapping[str, torch.Tensor]:
+        """Join clouds; ``voxel_coords`` become (V, 4) with the cloud's index in front.
+
+        Features of voxels made in advance are written out when they are asked for.
+        """
+        if all("voxel_points" in cloud for cloud in clouds):
+            return join_chosen(clouds, self.max_points)
+        return stack_voxels([self._written_out(cloud) for cloud in clouds])
+
+    def _written_out(self, cloud: Mapping[str, Any]) -> Mapping[str, NDArray]:
+        if "voxel_points" not in cloud:
+            return cloud
+        features = PendingVoxels((cloud["voxel_points"],), self.max_points).make("cpu")["voxel_features"].numpy()
+        rest = {key: cloud[key] for key in ("voxel_coords", "voxel_num_points")}
+        return {"voxel_features": features, **rest}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -241,3 +242,21 @@ def lzf_encode(plain: bytes) -> bytes:
             at += 1
     flush()
     return bytes(packed)
+
+
+def assert_same(first: Any, second: Any, at: str = "") -> None:
+    """Two batches are the same to the bit."""
+    assert type(first) is type(second), at
+    if isinstance(first, Mapping):
+        assert list(first) == list(second), at
+        for key, value in first.items():
+            assert_same(value, second[key], f"{at}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), at
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{at}/{number}")
+    elif isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype and first.shape == second.shape, at
+        assert first.numpy().tobytes() == second.numpy().tobytes(), at
+    else:
+        assert first == second, at

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +27,7 @@ from opencood.errors import ConfigError, DataError, StorageError
 from opencood.experiments import pack as packing
 from opencood.experiments.pack import PackOptions, pack, summary, verify
 from opencood.experiments.simulate import SimulationOptions, simulate
-from tests.unit.data.conftest import cloud, pcd_bytes
+from tests.unit.data.conftest import assert_same, cloud, pcd_bytes
 
 Hypes = Callable[..., Any]
 Write = Callable[..., Path]
@@ -39,24 +38,6 @@ CASES = (
     "dair_heter", "dair_late_first", "v2xsim_intermediate", "heter_m1m2m3m4", "heter_train", "early_test",
     "intermediate_camera", "intermediate_lidar_rsu", "late_train_aug", "gencomm_delay_sim",
 )  # fmt: skip
-
-
-def assert_same(first: Any, second: Any, at: str = "") -> None:
-    """Two batches are the same to the bit."""
-    assert type(first) is type(second), at
-    if isinstance(first, Mapping):
-        assert list(first) == list(second), at
-        for key, value in first.items():
-            assert_same(value, second[key], f"{at}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), at
-        for number, pair in enumerate(zip(first, second, strict=True)):
-            assert_same(*pair, f"{at}/{number}")
-    elif isinstance(first, torch.Tensor):
-        assert first.dtype == second.dtype and first.shape == second.shape, at
-        assert first.numpy().tobytes() == second.numpy().tobytes(), at
-    else:
-        assert first == second, at
 
 
 def batches(hypes: Any, train: bool = False) -> Iterator[Any]:

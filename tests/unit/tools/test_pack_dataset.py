@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import opencood
+from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.tools import pack_dataset
 
 
@@ -29,8 +31,27 @@ def test_pack_then_verify(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "more.txt is new" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["data"], ["--verify", "a", "b"], ["data", "out", "--jobs", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["data"], ["--verify", "a", "b"], ["data", "out", "--jobs", "0"], ["--verify", "a", "--prepare", "b"]]
+)
 def test_arguments_that_do_not_fit(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         pack_dataset.main(arguments)
     assert stopped.value.code == 2
+
+
+def test_pack_and_prepare_then_prepare_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(SimulationOptions(tmp_path / "data", "mini", scenarios=(1, 0, 1), agents=(2, 2)))
+    yaml = tmp_path / "own.yaml"
+    base = Path(opencood.__file__).parent / "hypes_yaml/exemplar.yaml"
+    splits = (f"{key}: {tmp_path}/data/{split}" for key, split in (("root_dir", "train"), ("validate_dir", "test")))
+    yaml.write_text("\n".join([f"_base_: {base}", *splits, f"test_dir: {tmp_path}/nowhere", ""]))
+    arguments = [str(tmp_path / "data"), str(tmp_path / "packed"), "--prepare", str(yaml)]
+    assert pack_dataset.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "packed in" in out and "voxels of" in out
+    assert pack_dataset.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "packed in" not in out and "were there before" in out
+    assert pack_dataset.main([str(tmp_path / "packed"), "--prepare", str(yaml)]) == 0
+    assert "were there before" in capsys.readouterr().out
