@@ -9,13 +9,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from opencood.experiments.alignment_cost import ALONE, payload, stage, trained_elements, translator_elements
+from opencood.config.flavor import SHIPPED
+from opencood.config.loader import load_file
+from opencood.experiments.codealign_costs import aligner, codebook, translator
+from opencood.experiments.describe import payload_bits, sent_messages
 from opencood.visualization import style
 from opencood.visualization.bev import save_figure
 
 FROZEN, TRAINED, WIRE = style.PANEL, "#1d3b5c", "#c58cff"
 WIDTH, HEIGHT = 1.55, 0.62
 BITS_PER_KIB = 8 * 1024
+WORDS = 16
 
 
 def main() -> None:
@@ -25,10 +29,8 @@ def main() -> None:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 12), ylim=(0.5, 4.9))
     axes.axis("off")
-    kib = payload(stage(ALONE, ["m1"]), "m1") // BITS_PER_KIB
-    dense = payload(stage(ALONE, ["m1"], codebook=None), "m1") // BITS_PER_KIB
-    learns = trained_elements(stage(ALONE, ["m1"]), ["m1"]).trained
-    translates = translator_elements("convnext").trained
+    kib, dense = message_kib(WORDS), message_kib(None)
+    learns, translates = (aligner() + codebook()).all, translator().all
     axes.text(0.3, 4.62, "CodeAlign: words of the receiver's code space", color=style.TEXT, fontsize=15, weight="bold")
     note(axes, 0.3, 4.28, "blue: trained in the stage below; grey: frozen meanwhile")
 
@@ -48,6 +50,14 @@ def main() -> None:
     arrow(axes, (8.0 + WIDTH, ego[1] + HEIGHT / 2), (10.0, ego[1] + HEIGHT / 2), style.TEXT)
     note(axes, 8.0, 1.62, "the receiver's backend is that of its own group:\nnothing of it changes when others join")
     save_figure(figure, Path(__file__).with_name("codealign.png"))
+
+
+def message_kib(words: int | None) -> int:
+    """Size of a message of the shipped stage 1 with so many words, or of maps."""
+    hypes = load_file(SHIPPED / "opv2v/Heter_group/codebook/codebook_pyramid_fixenc_aligner.yaml")
+    args = {**hypes["model"]["args"], "codebook": words and {"seg_num": 1, "dict_size": words, "r": 1}}
+    message = sent_messages(hypes.replaced({**hypes, "model": {**hypes["model"], "args": args}}), ["m1"])["m1"]
+    return payload_bits(message) // BITS_PER_KIB
 
 
 def chain(axes: Axes, height: float, parts: list[tuple[str, bool]]) -> None:

@@ -35,7 +35,7 @@ HEAL_STAGE_2 = SHIPPED / "opv2v" / "MoreModality" / "HEAL" / "stage2"
 DEFINED = ("m1", "m2", "m3", "m4", "m5", "m6", "m7")
 ADDED_BY_HEAL = ("m2", "m3", "m4")
 # Lie in the networks and never get a gradient.
-UNUSED = (".cml.", "._fc.")
+UNUSED = (".cml.", "._fc.", ".trunk._conv_head.", ".trunk._bn1.")
 RANGE = [-102.4, -102.4, -3, 102.4, 102.4, 1]
 LIDAR_CELLS, CAMERA_CELLS = 256 * 256, 128 * 128
 FLOAT_BITS = 32

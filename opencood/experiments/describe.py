@@ -161,6 +161,12 @@ def sent_messages(hypes: Hypes, modalities: Sequence[str], voxels: int = VOXELS)
     return _sent(model.eval(), meta_batch(hypes, modalities, model.assembly.batch_key, voxels))
 
 
+def payload_bits(message: Message) -> int:
+    """Bits of the tensors of a message, headers aside; those with a slash in their names are about a map, not of it."""
+    sent = (tensor for name, tensor in message.sent.items() if "/" not in name)
+    return sum(8 * tensor.numel() * tensor.element_size() for tensor in sent)
+
+
 def message_bits(message: Message) -> int:
     """Bits of a message whose content does not matter."""
     blank = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in message.tensors.items()}

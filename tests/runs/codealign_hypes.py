@@ -28,10 +28,10 @@ LATE = {
 
 def on_opv2v(file: Path, stage: str, data: Path, **changes: Any) -> Hypes:
     """A stage of ``sim/dairv2x/codealign`` on simulated OPV2V data, in a small range; ``changes`` on top."""
-    grouped = "stage2" not in stage and "infer" not in stage
+    grouped = not stage.startswith(("stage2", "infer"))
     name = stage.rpartition("/")[2][:2]
     content: dict[str, Any] = {
-        "_base_": str(SHIPPED / PARTS / f"{stage}.yaml"),
+        "_base_": [str(SHIPPED / PARTS / f"{stage}.yaml"), *(() if grouped else (str(SHIPPED / PARTS / "_m1.yaml"),))],
         "_everywhere_": {"cav_lidar_range": SMALL, "lidar_range": SMALL, "gt_range": SMALL}
         | ({} if grouped else {"in_cav_lidar_range": SMALL, "out_cav_lidar_range": SMALL}),
         "data_dir": "_delete_",
@@ -47,6 +47,8 @@ def on_opv2v(file: Path, stage: str, data: Path, **changes: Any) -> Hypes:
         },
         "train_params": {"max_cav": 5, "batch_size": 1, "epoches": 1, "num_workers": 0, "max_train_batches": 2},
     }
+    if stage.startswith("stage2"):  # m1 is there too, as it is where a library defines it
+        content["model"] = {"args": {"aligner_model": {"m1": ""}}}
     lower = write_yaml(file.with_name(f"{file.stem}_base.yaml"), content)
     return load_yaml(write_yaml(file, {"_base_": str(lower), **changes}))
 

@@ -190,14 +190,12 @@ def test_a_deployed_folder_holds_a_configuration_and_nothing_else(data, tmp_path
     args = {
         "m1": {"model_path": path["m1"]},
         "m2": {"model_path": path["m2"]},
-        "aligner_model": "_delete_",
         "load_aligner": {"m1": path["m1"], "m2": path["m2"]},
         "load_translator": {"m2": path["c2c"]},
         "backend": {"m1": path["m1"]},
     }
-    deployed = {"core_method": "heter_codebook_shared_head_c2c_infer", "args": args}
     run = tmp_path / "deployed"
-    save_config(on_opv2v(tmp_path / "infer.yaml", "infer/m1m2", data, model=deployed), run)
+    save_config(on_opv2v(tmp_path / "infer.yaml", "infer/m1m2", data, model={"args": args}), run)
     command = ["--model_dir", str(run), "--use_cav", "[2]", *QUIET]
     inference_heter_in_order.main(command)
     found = result(run, "eval_intermediate_25.6_25.6_epoch0_use_cav2")
