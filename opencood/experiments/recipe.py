@@ -6,6 +6,7 @@ A recipe is a YAML map (see ``opencood/recipes``)::
     title: HEAL on simulated data   # heads its table where it is published; default: the name
     seeds: [0, 1]                   # every training with each; one by default
     data: world                     # folder with train, validate, test, or a stage that simulates; else what hypes say
+                                    # (of a stage also a list, to be used together)
     set: {train_params: {...}}      # keys that replace those of every hypes file
     stages:
       world: {simulate: {preset: small}}
@@ -17,7 +18,9 @@ A recipe is a YAML map (see ``opencood/recipes``)::
     _base_: other.yaml              # a recipe beside this one, over which all this is laid
     parameters: {m3 joins: [m3]}    # what some trainings change, as a table
     measured: {base: 300}           # seconds that stages took elsewhere, for the estimate of a first run
+    bands: published                # AP by distance from the ego too: bands of inference.py
 
+A stage with ``seeds: [0]`` is run for these seeds of the recipe alone.
 Stages come in the order in which they run; each names only earlier ones, or existing run folders. Where a
 configuration names checkpoints by itself (CodeAlign), ``weights`` fills them in; ``assemble`` makes a run folder of
 nothing else::
@@ -40,16 +43,17 @@ from opencood.config.flavor import SHIPPED
 from opencood.config.inheritance import BASE
 from opencood.config.tree import overlaid
 from opencood.errors import ConfigError, nearest
+from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.run_places import LOGS
 
-TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "parameters", "measured")
+TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "parameters", "measured", "bands")
 # Kind of stage -> the keys it may have besides its own.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": (),
-    "train": ("data", "set", "start", "take", "rename", "weights", "half", "workers", "device"),
-    "merge": ("hypes", "data", "set"),
-    "assemble": ("weights", "data", "set"),
-    "infer": ("in_order", "lidar_degrade", "pairs", "method", "truth", "threshold_from", "options"),
+    "train": ("data", "set", "start", "take", "rename", "weights", "half", "workers", "device", "seeds"),
+    "merge": ("hypes", "data", "set", "seeds"),
+    "assemble": ("weights", "data", "set", "seeds"),
+    "infer": ("in_order", "lidar_degrade", "pairs", "method", "truth", "threshold_from", "options", "seeds"),
 }
 # Kinds that make weights.
 TRAINED = ("train", "merge", "assemble")
@@ -104,6 +108,10 @@ class Stage:
         """Whether every seed has its own; simulated data are common to all."""
         return self.kind != "simulate"
 
+    def runs_for(self, seed: int) -> bool:
+        """Whether it is one of the stages of a seed."""
+        return self.per_seed and seed in self.spec.get("seeds", (seed,))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -120,10 +128,16 @@ class Recipe:
     title: str = ""
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
+    bands: str | None = None
 
     def stage(self, name: str) -> Stage | None:
         """The stage of a name, or None when it names a run folder."""
         return self.stages.get(name)
+
+    def data_of(self, stage: Stage) -> list[str]:
+        """The data that a stage uses together: names of stages that simulate, or folders."""
+        named = stage.spec.get("data", self.data)
+        return [] if named is None else [named] if isinstance(named, str) else [str(name) for name in named]
 
     def run_folder(self, text: str) -> Path:
         """A run folder that no stage makes: beside the recipe, else in the working directory."""
@@ -164,7 +178,9 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         title=str(content.get("title", name)),
         parameters={str(k): tuple(v) for k, v in _map(content.get("parameters", {}), f"{file}: parameters").items()},
         measured={str(k): float(v) for k, v in _map(content.get("measured", {}), f"{file}: measured").items()},
+        bands=content.get("bands"),
     )
+    parse_bands(recipe.bands)
     for stage in recipe.stages.values():
         if stage.kind in TRAINED:
             recipe.hypes_file(stage.hypes)
@@ -210,8 +226,10 @@ def _stage(name: str, spec: Mapping[str, Any], earlier: Mapping[str, Stage], fil
         raise ConfigError(f"{where}: merge needs the list of runs, the base last, and 'hypes' of the merged detector.")
     if stage.kind == "infer":
         _check_test(stage, earlier, where)
+    if "seeds" in spec:
+        _seeds(spec["seeds"], file)
     for need in stage.needs:
-        _check_need(need, earlier, where, file)
+        _check_need(need, stage, earlier, where, file)
     return stage
 
 
@@ -230,10 +248,13 @@ def _check_test(stage: Stage, earlier: Mapping[str, Stage], where: str) -> None:
         raise ConfigError(f"{where}: truth: '{stage.spec['truth']}' is no method tested before.")
 
 
-def _check_need(need: str, earlier: Mapping[str, Stage], where: str, file: Path) -> None:
+def _check_need(need: str, stage: Stage, earlier: Mapping[str, Stage], where: str, file: Path) -> None:
     if need in earlier:
         if earlier[need].kind not in TRAINED:
             raise ConfigError(f"{where}: '{need}' makes no weights (it is a stage of kind {earlier[need].kind}).")
+        limited = earlier[need].spec.get("seeds")
+        if limited is not None and not set(stage.spec.get("seeds", [None])) <= set(limited):
+            raise ConfigError(f"{where}: '{need}' is made for the seeds {limited} only; give this stage seeds, too.")
     elif not Path(need).is_dir() and not (file.parent / need).is_dir():
         raise ConfigError(f"{where}: '{need}' is neither an earlier stage nor a run folder.{nearest(need, earlier)}")
 

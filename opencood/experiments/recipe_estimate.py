@@ -14,7 +14,7 @@ from opencood.batch import to_device
 from opencood.config.loader import Hypes, load_yaml
 from opencood.config.splits import split_paths
 from opencood.errors import OpencoodError
-from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
+from opencood.experiments.build import build_dataset, build_from_scratch, build_loss, build_training_set
 from opencood.experiments.devices import choose_device
 from opencood.experiments.recipe_stages import Task
 from opencood.experiments.recipe_tests import tests_of
@@ -92,7 +92,7 @@ def _training(task: Task) -> Workload:
     epochs = f"{settings.epochs} epochs of batches of {settings.batch_size}"
     if not _is_there(hypes, "root_dir"):
         return Workload(epochs, None)
-    dataset = build_dataset(hypes, train=True)
+    dataset = build_training_set(hypes)
     batches = min(len(dataset) // settings.batch_size, settings.max_train_batches or len(dataset))
     device = choose_device(task.stage.spec.get("device", "auto"))
     seconds = _seconds_of_step(hypes, dataset, device, training=True) * settings.batch_size

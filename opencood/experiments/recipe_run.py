@@ -140,7 +140,7 @@ class Runner:
 
     def _earlier(self, task: Task) -> list[Task]:
         """The tasks of this recipe whose outputs it takes."""
-        names = [*task.stage.needs, str(task.stage.spec.get("data", self.recipe.data))]
+        names = [*task.stage.needs, *self.recipe.data_of(task.stage)]
         stages = [stage for name in names if (stage := self.recipe.stage(name)) and stage is not task.stage]
         return [Task(self.recipe, stage, task.seed if stage.per_seed else None) for stage in stages]
 

@@ -89,13 +89,12 @@ class Task:
             content = with_value(content, f"model.args.{key}", str(checkpoint_in(self.run(need))))
         return reparse(hypes.replaced(content))
 
-    def data(self) -> Path | None:
-        """The data folder that the recipe gives it; None where the hypes file decides."""
-        named = self.stage.spec.get("data", self.recipe.data)
-        if named is None:
-            return None
-        stage = self.recipe.stage(str(named))
-        return Path(str(named)) if stage is None else Task(self.recipe, stage, None).folder
+    def data(self) -> list[Path]:
+        """The data folders that the recipe gives it, to be used together; none where the hypes file decides."""
+        return [
+            Path(name) if (stage := self.recipe.stage(name)) is None else Task(self.recipe, stage, None).folder
+            for name in self.recipe.data_of(self.stage)
+        ]
 
     def inputs(self) -> Inputs:
         """Digest of everything that decides the outputs, by name.
@@ -119,15 +118,18 @@ class Task:
             found |= {"hypes": digest(hypes), "data": _data_digest(hypes)}
         return found
 
-    def _data_keys(self, hypes: Hypes) -> dict[str, str]:
+    def _data_keys(self, hypes: Hypes) -> dict[str, Any]:
         """The keys that open the recipe's data, named as the format names its splits."""
-        folder, wanted = self.data(), format_of(hypes)
-        if folder is None:
+        folders, wanted = self.data(), format_of(hypes)
+        if not folders:
             return {}
         writer: Any = REGISTRY.get("writer", wanted).target if REGISTRY.has("writer", wanted) else None
         names = writer.splits if writer else {}
-        whole = {"data_dir": str(folder)} if "data_dir" in hypes else {}
-        return whole | {key: str(folder / names.get(split, split)) for key, split in SPLITS.items()}
+        whole = {"data_dir": str(folders[0])} if "data_dir" in hypes else {}
+        places = {key: [str(folder / names.get(split, split)) for folder in folders] for key, split in SPLITS.items()}
+        if len(folders) == 1:
+            return whole | {key: paths[0] for key, paths in places.items()}
+        return whole | {key: [{"path": path} for path in paths] for key, paths in places.items()}
 
     # --- what it makes ------------------------------------------------------------------------------------------------
 
@@ -228,7 +230,9 @@ def checkpoint_in(folder: Path) -> Path:
 def tasks_of(recipe: Recipe) -> list[Task]:
     """All tasks in the order in which they run: what is common first, then seed by seed."""
     common = [Task(recipe, stage, None) for stage in recipe.stages.values() if not stage.per_seed]
-    own = [Task(recipe, stage, seed) for seed in recipe.seeds for stage in recipe.stages.values() if stage.per_seed]
+    own = [
+        Task(recipe, stage, seed) for seed in recipe.seeds for stage in recipe.stages.values() if stage.runs_for(seed)
+    ]
     return common + own
 
 

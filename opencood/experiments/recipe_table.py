@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from opencood.errors import ConfigError, DataError, nearest
-from opencood.evaluation.bootstrap import Interval, seeds_interval
+from opencood.evaluation.bootstrap import Interval, frame_weights, seeds_interval, weighted_ap
 from opencood.evaluation.files import write_text, write_yaml
-from opencood.evaluation.report import THRESHOLDS
+from opencood.evaluation.report import THRESHOLDS, match_all
+from opencood.evaluation.subsets import in_band, only
 from opencood.evaluation.tables import markdown_table, text_table
 from opencood.experiments import recipe_pairs
+from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.recipe import Recipe
-from opencood.experiments.recipe_rows import SEED, Tested, csv_lines, tested_rows
+from opencood.experiments.recipe_rows import RESAMPLES, SEED, Tested, csv_lines, tested_rows
 from opencood.experiments.recipe_stages import tasks_of
 
 HEADER = ("row", *(f"AP@{threshold:g}" for threshold in THRESHOLDS), "megabits/frame", "frames/s", "seeds")
@@ -106,11 +109,14 @@ def make_table(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> Table:
         DataError: the seeds of a row did not see the same frames.
     """
     found = tested_rows(recipe, facts)
-    compared = {name: _compared(recipe, found, name) for pair in recipe.compare for name in pair}
+    tests = [stage for stage in recipe.stages.values() if stage.kind == "infer"]
+    left_out = {stage.method for stage in tests if not any(map(stage.runs_for, recipe.seeds))}
+    pairs = [pair for pair in recipe.compare if not left_out & set(pair)]
+    compared = {name: _compared(recipe, found, name) for pair in pairs for name in pair}
     return Table(
         tuple(_row(row) for row in found.values()),
-        {(a, b): _difference(compared, a, b) for a, b in recipe.compare},
-        (*_pair_grids(found), *_parameter_grid(recipe, facts)),
+        {(a, b): _difference(compared, a, b) for a, b in pairs},
+        (*_band_grid(recipe, found), *_pair_grids(found), *_parameter_grid(recipe, facts)),
         tuple(csv_lines(found)),
     )
 
@@ -124,6 +130,25 @@ def _row(row: Tested) -> Row:
         len(row.found),
         len(row.found[0]),
     )
+
+
+def _band_grid(recipe: Recipe, found: Mapping[str, Tested]) -> list[Grid]:
+    """AP by distance from the ego, with the number of objects of a test."""
+    bands = {name: band for name, band in (parse_bands(recipe.bands) or {}).items() if band is not None}
+    if not bands or not found:
+        return []
+    first = next(iter(found.values())).found[0]
+    counts = {name: only(first, partial(in_band, band=band)).ground_truth_count for name, band in bands.items()}
+    header = ["row", *(f"{name} ({count} objects)" for name, count in counts.items())]
+    lines = [[row.label, *(_shown(_ap_in_band(row, band)) for band in bands.values())] for row in found.values()]
+    return [(f"AP@{COMPARED:g} by distance", header, lines)]
+
+
+def _ap_in_band(row: Tested, band: tuple[float, float]) -> Interval:
+    near = [match_all(only(one, partial(in_band, band=band)), [COMPARED]) for one in row.found]
+    weights = frame_weights(len(near[0]), RESAMPLES, np.random.default_rng(SEED))
+    values = np.stack([weighted_ap(frames, COMPARED, weights) for frames in near])
+    return seeds_interval(values, np.random.default_rng(SEED))
 
 
 def _pair_grids(found: Mapping[str, Tested]) -> list[Grid]:

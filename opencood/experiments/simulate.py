@@ -20,12 +20,16 @@ from opencood.experiments.processes import fresh_processes
 from opencood.registry import REGISTRY
 from opencood.simulation.presets import PRESETS, SPLITS, Preset, find_preset, scenario_plans, with_beams
 from opencood.simulation.recording import Frame
-from opencood.simulation.scenario import Scenario, ScenarioPlan
+from opencood.simulation.roads import ROAD_TYPES
+from opencood.simulation.scenario import SENSOR_HEIGHT, Scenario, ScenarioPlan
 from opencood.simulation.stats import Census, Statistics, join, statistics, table, take_census
 from opencood.simulation.writers.base import Cast
 from opencood.simulation.writers.storage import SCRATCH, storing, write_json
 
 MANIFEST = "simulation.json"
+LOWEST_SENSOR, HIGHEST_SENSOR = 1.6, 3.0  # metres: above a car's roof, and of a lorry's mast
+# Told of a scenario only where they are not what they always were, so that what was simulated before stays the same.
+_NEWER = {"road_type": "mixed", "sensor_height": SENSOR_HEIGHT}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class SimulationOptions:
         agents: smallest and largest number of connected cars; None takes the preset's as far as the format allows it.
         rsu: add a roadside unit, where the format does not have them anyway.
         beams: LiDAR beams.
+        sensor_height: of the cars' LiDARs above the ground, metres.
+        roads: road type (``simulation.roads.ROAD_TYPES``).
         cameras: give every agent four cameras, with depth pictures and visibility maps.
         image_size: width and height of the pictures, pixels.
         fov: horizontal field of view of the cameras, degrees.
@@ -58,6 +64,8 @@ class SimulationOptions:
     agents: tuple[int, int] | None = None
     rsu: bool = False
     beams: int | None = None
+    sensor_height: float | None = None
+    roads: str | None = None
     cameras: bool = False
     image_size: tuple[int, int] | None = None
     fov: float | None = None
@@ -174,9 +182,13 @@ def _play(plan: ScenarioPlan, out: Path, format_name: str, preset_name: str) -> 
             yield frame
 
     writer = REGISTRY.build("writer", format_name, where="--format", root=out)
-    protocol = {"simulator": "opencood", "preset": preset_name, "world": scenario.world_digest, **_plain(asdict(plan))}
+    protocol = {"simulator": "opencood", "preset": preset_name, "world": scenario.world_digest, **_plain(_told(plan))}
     written = writer.write(plan, watched(), protocol)
     return _Made(plan, written, scenario.world_digest, join(counted))
+
+
+def _told(plan: ScenarioPlan) -> dict[str, Any]:
+    return {key: value for key, value in asdict(plan).items() if _NEWER.get(key) != value}
 
 
 def _adjusted(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
@@ -199,6 +211,16 @@ def _adjusted(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
         if options.beams not in (16, 32, 64):
             raise ConfigError(f"--beams: expected 16, 32 or 64, got {options.beams}.")
         preset = with_beams(preset, options.beams)
+    if options.sensor_height is not None:
+        if not LOWEST_SENSOR <= options.sensor_height <= HIGHEST_SENSOR:
+            raise ConfigError(
+                f"--sensor_height: expected {LOWEST_SENSOR} to {HIGHEST_SENSOR} m, got {options.sensor_height}."
+            )
+        preset = replace(preset, sensor_height=options.sensor_height)
+    if options.roads is not None:
+        if options.roads not in ROAD_TYPES:
+            raise ConfigError(f"--roads: '{options.roads}' is none of {', '.join(ROAD_TYPES)}.")
+        preset = replace(preset, road_type=options.roads)
     return _with_cast(_with_sensors(preset, options), options, cast)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from opencood.errors import ConfigError, nearest
 from opencood.simulation.camera.model import CameraModel
 from opencood.simulation.lidar import LidarModel
-from opencood.simulation.scenario import ScenarioPlan
+from opencood.simulation.scenario import SENSOR_HEIGHT, ScenarioPlan
 
 SPLITS = ("train", "validate", "test")
 _FIRST_DAY = {
@@ -31,6 +31,7 @@ class Preset:
         camera: the cameras, where cameras are asked for.
         cameras: whether the agents have cameras.
         fewer_beams: numbers of beams of further LiDARs at the same place.
+        road_type, sensor_height: see ``scenario.ScenarioPlan``.
     """
 
     summary: str
@@ -45,6 +46,8 @@ class Preset:
     camera: CameraModel = CameraModel(320, 240)
     cameras: bool = False
     fewer_beams: tuple[int, ...] = ()
+    road_type: str = "mixed"
+    sensor_height: float = SENSOR_HEIGHT
 
 
 PRESETS: dict[str, Preset] = {
@@ -95,6 +98,8 @@ def scenario_plans(preset: Preset, seed: int) -> list[ScenarioPlan]:
             camera=preset.camera if preset.cameras else None,
             fewer_beams=preset.fewer_beams,
             first=before * preset.frames,
+            road_type=preset.road_type,
+            sensor_height=preset.sensor_height,
         )
         for before, (split, number, index) in enumerate(places)
     ]

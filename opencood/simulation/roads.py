@@ -75,19 +75,30 @@ class Roads:
         return np.array(rows)
 
 
-def draw_roads(rng: np.random.Generator) -> Roads:
-    """Draw a junction: anywhere, turned anyhow, three or four arms that are not quite square."""
+# Road type -> junction and lanes per direction; None: drawn.
+ROAD_TYPES: dict[str, tuple[str | None, int | None]] = {
+    "mixed": (None, None),
+    "streets": ("tee", 1),
+    "forks": ("fork", 1),
+    "avenues": ("cross", 2),
+}
+
+
+def draw_roads(rng: np.random.Generator, road_type: str = "mixed") -> Roads:
+    """Draw a junction: anywhere, turned anyhow, three or four arms that are not quite square.
+
+    Args:
+        road_type: a key of :data:`ROAD_TYPES`.
+    """
+    wanted_kind, wanted_lanes = ROAD_TYPES[road_type]
     kind = rng.choice(["cross", "tee", "fork"], p=[0.5, 0.25, 0.25])
+    kind = wanted_kind or kind
     regular = np.arange(3) * 2 * np.pi / 3 if kind == "fork" else np.arange(4) * np.pi / 2
     arms = rng.uniform(-np.pi, np.pi) + regular + np.radians(rng.uniform(-15, 15, size=len(regular)))
     if kind == "tee":
         arms = np.delete(arms, rng.integers(4))
-    return Roads(
-        centre=rng.uniform(-250, 250, size=2),
-        arms=tuple(arms.tolist()),
-        lanes=int(rng.choice([1, 2], p=[0.8, 0.2])),
-        length=72.0,
-    )
+    centre, lanes = rng.uniform(-250, 250, size=2), int(rng.choice([1, 2], p=[0.8, 0.2]))
+    return Roads(centre=centre, arms=tuple(arms.tolist()), lanes=wanted_lanes or lanes, length=72.0)
 
 
 def lane_paths(roads: Roads) -> Paths:

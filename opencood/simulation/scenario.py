@@ -20,7 +20,7 @@ from opencood.simulation.world import World, draw_world
 
 ROADSIDE_ID = -1  # of the first roadside unit; the second one is -2
 # The sensor sits half a metre behind the middle of the car, where the published own-body mask expects it.
-_SENSOR_OFFSET, _SENSOR_HEIGHT = -0.5, 1.9
+_SENSOR_OFFSET, SENSOR_HEIGHT = -0.5, 1.9
 _CARS = frozenset({"hatchback", "sedan", "suv"})
 _NEAR_JUNCTION, _GROUP_RADIUS, _APART = 50.0, 52.0, 12.0
 # Every agent starts with some vehicles around, so that no frame is nearly empty.
@@ -46,6 +46,8 @@ class ScenarioPlan:
         camera: the agents' cameras, or None.
         fewer_beams: numbers of beams of further LiDARs at the same place.
         first: number of frames in the scenarios before this one.
+        road_type: see ``roads.ROAD_TYPES``.
+        sensor_height: of the cars' LiDARs above the ground, metres.
     """
 
     split: str
@@ -61,6 +63,8 @@ class ScenarioPlan:
     camera: CameraModel | None = None
     fewer_beams: tuple[int, ...] = ()
     first: int = 0
+    road_type: str = "mixed"
+    sensor_height: float = SENSOR_HEIGHT
 
 
 class Scenario:
@@ -74,7 +78,7 @@ class Scenario:
         self.plan = plan
         self._rng = np.random.default_rng(plan.seed)
         for _ in range(_ATTEMPTS):
-            self.world = draw_world(self._rng)
+            self.world = draw_world(self._rng, plan.road_type)
             self._traffic = self._warm_traffic()
             self._connected = _choose_connected(self._traffic, plan.agents, self._rng)
             if len(self._connected) >= plan.agents[0]:
@@ -159,7 +163,7 @@ class Scenario:
     def _view_from_car(self, row: int, rows: np.ndarray, boxes: Boxes) -> AgentView:
         traffic = self._traffic
         x, y, heading = traffic.poses[row]
-        place = (x + _SENSOR_OFFSET * np.cos(heading), y + _SENSOR_OFFSET * np.sin(heading), _SENSOR_HEIGHT)
+        place = (x + _SENSOR_OFFSET * np.cos(heading), y + _SENSOR_OFFSET * np.sin(heading), self.plan.sensor_height)
         return self._view(
             int(traffic.ids[row]), row, np.array([x, y, 0.0, heading]), np.array([*place, heading]),
             float(traffic.speed[row]), rows, boxes, traffic.plan(row),

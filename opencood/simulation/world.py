@@ -43,9 +43,9 @@ class World:
         return _POLE_HEIGHT
 
 
-def draw_world(rng: np.random.Generator) -> World:
-    """Draw a town: the same generator state gives the same town."""
-    roads = draw_roads(rng)
+def draw_world(rng: np.random.Generator, road_type: str = "mixed") -> World:
+    """Draw a town on roads of a type: the same generator state gives the same town."""
+    roads = draw_roads(rng, road_type)
     buildings, lot_poses = _plots(roads, rng)
     parked, poses = _parked(roads, lot_poses, rng)
     return World(

@@ -50,6 +50,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rsu", action="store_true", help="add a roadside unit (opv2v, v2xsim)")
     parser.add_argument("--beams", type=int, help="LiDAR beams: 16, 32 or 64")
+    parser.add_argument("--sensor_height", type=float, metavar="M", help="of the cars' LiDARs, metres (default: 1.9)")
+    parser.add_argument("--roads", metavar="TYPE", help="mixed, streets, forks or avenues (default: mixed)")
     parser.add_argument(
         "--cameras",
         action="store_true",

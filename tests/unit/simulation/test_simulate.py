@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from opencood.errors import ConfigError, StorageError
@@ -35,6 +36,20 @@ def test_the_seed_is_the_content_whatever_the_number_of_processes(tmp_path, form
 
     assert one.digest == two.digest != other.digest
     assert tree_digest(tmp_path / "a") == tree_digest(tmp_path / "b") != tree_digest(tmp_path / "c")
+
+
+def test_domains_differ_in_roads_and_sensors(tmp_path):
+    options = SimulationOptions(tmp_path / "usual", **TINY)
+    usual = simulate(options)
+    assert simulate(replace(options, out=tmp_path / "same", roads="mixed", sensor_height=1.9)).digest == usual.digest
+    other = replace(options, out=tmp_path / "other", roads="avenues", sensor_height=2.4)
+    assert simulate(other).digest != usual.digest
+    metadata = next((tmp_path / "other" / "train").glob("*/*/*.yaml"))
+    assert yaml.safe_load(metadata.read_text())["lidar_pose"][2] == pytest.approx(2.4)
+    with pytest.raises(ConfigError, match="none of mixed, streets"):
+        simulate(replace(options, out=tmp_path / "x", roads="motorway"))
+    with pytest.raises(ConfigError, match="--sensor_height: expected 1.6"):
+        simulate(replace(options, out=tmp_path / "x", sensor_height=0.5))
 
 
 def test_options_shape_the_data_set(tmp_path):

@@ -39,6 +39,13 @@ def test_the_seed_is_the_world():
     assert world_digest(first) == world_digest(again) != world_digest(other)
 
 
+@pytest.mark.parametrize(("road_type", "arms", "lanes"), [("streets", 3, 1), ("forks", 3, 1), ("avenues", 4, 2)])
+def test_types_of_roads(road_type, arms, lanes):
+    for seed in range(8):
+        roads = draw_world(np.random.default_rng(seed), road_type).roads
+        assert (len(roads.arms), roads.lanes) == (arms, lanes)
+
+
 def test_worlds_are_turned_anyhow():
     headings = np.concatenate([draw_world(np.random.default_rng(seed)).roads.arms for seed in range(60)])
     assert (np.histogram(np.mod(headings, 2 * np.pi), bins=12, range=(0, 2 * np.pi))[0] > 4).all()
