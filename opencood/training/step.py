@@ -38,7 +38,9 @@ class Criterion:
     def calls(self, ego: Mapping[str, Any]) -> dict[str, Mapping[str, Tensor]]:
         """Targets of each call by suffix."""
         single = {"_single": ego["label_dict_single"]} if self.supervise_single else {}
-        return {"": ego["label_dict"], **single}
+        # A loss of several tasks takes more than the labels of one.
+        of_loss = getattr(self.loss, "targets", None)
+        return {"": ego["label_dict"] if of_loss is None else of_loss(ego), **single}
 
     def __call__(self, outputs: Mapping[str, Any], ego: Mapping[str, Any]) -> Shares:
         """(loss, terms) of each call, as one process sees them."""
