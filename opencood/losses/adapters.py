@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from opencood.errors import ConfigError
 from opencood.losses.parts import Loss, Outputs, Part, Parts, Targets
 from opencood.losses.reading import read
 from opencood.registry import register
@@ -40,6 +41,12 @@ class AdapterLoss(Loss):
 
     @staticmethod
     def _distance(wanted: Tensor, made: Tensor, weight: float) -> Part:
+        if wanted.shape != made.shape:
+            raise ConfigError(
+                f"model.args: an adapter or reverter makes maps of {tuple(made.shape[1:])} where "
+                f"{tuple(wanted.shape[1:])} are wanted; its channels, ranges and feature shapes must be those of the "
+                "maps on both sides."
+            )
         return Part(((wanted - made) ** 2).sum(), wanted.numel(), weight=weight)
 
 

@@ -37,10 +37,10 @@ class Criterion:
 
     def calls(self, ego: Mapping[str, Any]) -> dict[str, Mapping[str, Tensor]]:
         """Targets of each call by suffix."""
+        if hasattr(self.loss, "targets"):  # a loss of several tasks takes more than the labels of one
+            return {"": self.loss.targets(ego)}
         single = {"_single": ego["label_dict_single"]} if self.supervise_single else {}
-        # A loss of several tasks takes more than the labels of one.
-        of_loss = getattr(self.loss, "targets", None)
-        return {"": ego["label_dict"] if of_loss is None else of_loss(ego), **single}
+        return {"": ego["label_dict"], **single}
 
     def __call__(self, outputs: Mapping[str, Any], ego: Mapping[str, Any]) -> Shares:
         """(loss, terms) of each call, as one process sees them."""
