@@ -61,7 +61,8 @@ class TypewiseDetector(Detector):
     def _own_maps(
         self, batch: Mapping[str, Any], names: tuple[str, ...], listed: list[str]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        maps, aux = {}, {}
+        maps: dict[str, Tensor] = {}
+        aux: dict[str, Any] = {}
         for m in dict.fromkeys(names):
             # Samples for adapters prepare every agent as the protocol, too.
             everybody = m == PROTOCOL and "label_dict_protocol" in batch

@@ -44,7 +44,7 @@ def ground_labels(
 
 def _sampled(agent: Agent, ending: str, limits: Sequence[float], voxel_size: Sequence[float]) -> NDArray[np.bool_]:
     """(H, W) whether something is drawn where the middle of each cell lies; nothing is beyond the picture."""
-    picture = read_pixels(first_existing(agent.extras[ending]), "RGB").any(axis=-1)
+    picture: NDArray[np.bool_] = np.any(read_pixels(first_existing(agent.extras[ending]), "RGB"), axis=-1)
     x, y = (_middles(limits[axis], limits[axis + 3], voxel_size[axis]) for axis in (0, 1))
     rows, columns = CENTRE - (x / METRES_PER_PIXEL).astype(int), CENTRE + (y / METRES_PER_PIXEL).astype(int)
     inside_x, inside_y = (rows >= 0) & (rows < picture.shape[0]), (columns >= 0) & (columns < picture.shape[1])
@@ -53,4 +53,4 @@ def _sampled(agent: Agent, ending: str, limits: Sequence[float], voxel_size: Seq
 
 
 def _middles(low: float, high: float, step: float) -> NDArray[np.float64]:
-    return low + (np.arange(round((high - low) / step)) + 0.5) * step
+    return low + (np.arange(round((high - low) / step), dtype=np.float64) + 0.5) * step
