@@ -43,6 +43,11 @@ class CombinedDataset(Dataset):
         return self.parts[0].supervise_single
 
     @property
+    def post_processors(self) -> dict[str, Any]:
+        """Those of modalities that have their own, by name."""
+        return self.parts[0].post_processors
+
+    @property
     def post_processor(self) -> Any:
         """Anchors, targets, decoding."""
         return self.parts[0].post_processor

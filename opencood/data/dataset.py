@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -18,6 +19,7 @@ from opencood.data.perturb.pose import PoseNoise
 from opencood.data.perturb.settings import Perturbations
 from opencood.data.readers.base import Reader
 from opencood.data.samples.base import Sample, SampleMaker
+from opencood.data.samples.by_modality import postprocessors_by_modality
 from opencood.data.samples.early import Early
 from opencood.errors import DataError
 
@@ -82,6 +84,11 @@ class CooperativeDataset(Dataset):
     def post_processor(self) -> Any:
         """Anchors, targets, decoding."""
         return self._maker.settings.postprocessor
+
+    @cached_property
+    def post_processors(self) -> dict[str, Any]:
+        """Those of modalities that have their own (STAMP), by name."""
+        return postprocessors_by_modality(self.hypes)
 
     @property
     def anchor_range(self) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from opencood.communication import Channel
 from opencood.errors import ConfigError, nearest
@@ -130,6 +130,8 @@ def detect(
         outputs = _as_heard(found, found.__getitem__, method, channel, reduce)
         return dict.fromkeys(found, batch["ego"]), outputs
     if method.family != "late":
+        if getattr(model, "detects_by_agent", False):
+            return _detect_by_agent(model, batch["ego"], channel, reduce)
         return batch, {"ego": model(batch["ego"])}
     if method.own_ground_truth:
         batch = {"ego": batch["ego"]}
@@ -157,6 +159,30 @@ def _single_forward(method: FusionMethod, model: Any) -> Callable[[Mapping[str, 
         raise ConfigError(f"--fusion_method {method.name}: this detector cannot tell what each agent finds by itself.")
     found: Callable[[Mapping[str, Any]], Outputs] = model.single_forward
     return found
+
+
+def _detect_by_agent(model: nn.Module, ego: dict[str, Any], channel: Channel, reduce: Any) -> tuple[Batch, Outputs]:
+    """Late fusion by a detector that sees all agents at once and gives outputs by modality, a row per agent.
+
+    The batch that is returned repeats the ego's entry for the others, with the matrix of each; objects are one by id.
+    """
+    by_modality = model(ego)
+    names, ids = list(ego["agent_modality_list"]), list(ego["cav_id_list"])
+    seen, outputs, numbers = {}, {}, dict.fromkeys(by_modality, 0)
+    for row, (name, agent) in enumerate(zip(names, ids, strict=False)):
+        if name not in by_modality:
+            continue
+        number, numbers[name] = numbers[name], numbers[name] + 1
+        own = {key: value[number : number + 1] for key, value in by_modality[name].items() if isinstance(value, Tensor)}
+        message = Message(reduce.of(name)(own), kind="boxes")
+        heard = message if row == 0 else None
+        if row and channel.takes_part(row):
+            heard = channel.transmit(message, sender=row, receiver=0)
+        if heard is not None:
+            key = "ego" if row == 0 else str(agent)
+            seen[key] = {**ego, "transformation_matrix": ego["pairwise_t_matrix"][0, row, 0]}
+            outputs[key] = dict(heard.tensors)
+    return seen or {"ego": ego}, outputs
 
 
 def _needs(method: FusionMethod) -> str:

@@ -129,7 +129,8 @@ def _trained(hypes: Hypes, model: nn.Module) -> tuple[Hypes, Trained]:
     except (ConfigError, DataError) as error:
         for change, changed in changes(hypes):
             with suppress(ConfigError, DataError):
-                trained = train_once(changed, model)
+                again = model if changed["model"] == hypes["model"] else build_from_scratch(changed)
+                trained = train_once(changed, again)
                 return changed, replace(trained, remarks=(f"stepped {change}: {error}", *trained.remarks))
         raise
 
@@ -202,7 +203,8 @@ def test_once(hypes: Hypes, model: nn.Module) -> int:
     if threshold is not None:
         hypes = hypes.replaced(with_value(hypes, THRESHOLD, threshold))
         dataset = build_dataset(hypes, train=False)
-    seen, outputs = detect(choose_method(None, hypes), model, batch, Channel(), CandidateBoxes(dataset.post_processor))
+    reduce = CandidateBoxes(dataset.post_processor, dataset.post_processors)
+    seen, outputs = detect(choose_method(None, hypes), model, batch, Channel(), reduce)
     boxes, _, _ = dataset.post_process(seen, outputs)
     return 0 if boxes is None else len(boxes)
 

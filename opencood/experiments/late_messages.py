@@ -21,11 +21,17 @@ class CandidateBoxes:
 
     Args:
         processor: the data set's post-processor (``section``, ``class_count``, ``flat_anchors()``, ``turned()``).
+        by_modality: those of modalities that have their own anchors.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, by_modality: Mapping[str, Any] | None = None) -> None:
         self._processor = processor
         self._anchors: Tensor | None = None
+        self._own = {name: CandidateBoxes(own) for name, own in (by_modality or {}).items()}
+
+    def of(self, modality: str) -> CandidateBoxes:
+        """What reduces the heads of agents of a modality."""
+        return self._own.get(modality, self)
 
     def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``cls_preds`` (1, classes, 1, n) logits, ``reg_preds`` (1, n, 7) own-frame boxes, and what else there is."""

@@ -121,7 +121,7 @@ class Session:
     @cached_property
     def reduce(self) -> CandidateBoxes:
         """From an agent's outputs to what it sends in late fusion."""
-        return CandidateBoxes(self.dataset.post_processor)
+        return CandidateBoxes(self.dataset.post_processor, self.dataset.post_processors)
 
     @property
     def folder(self) -> Path:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from opencood.errors import ConfigError
 from opencood.losses.parts import Loss, Outputs, Part, Parts, Targets
 from opencood.losses.reading import read
 from opencood.registry import register
@@ -37,7 +41,39 @@ class AdapterLoss(Loss):
 
     @staticmethod
     def _distance(wanted: Tensor, made: Tensor, weight: float) -> Part:
+        if wanted.shape != made.shape:
+            raise ConfigError(
+                f"model.args: an adapter or reverter makes maps of {tuple(made.shape[1:])} where "
+                f"{tuple(wanted.shape[1:])} are wanted; its channels, ranges and feature shapes must be those of the "
+                "maps on both sides."
+            )
         return Part(((wanted - made) ** 2).sum(), wanted.numel(), weight=weight)
+
+
+class AdapterAndTaskLoss(Loss):
+    """STAMP's loss of adapters: distances of features, and what each side's own loss says of what it detects.
+
+    Args:
+        features: the loss of the features; None where detections alone count.
+        tasks: the loss of each type, protocol included, by name.
+        protocol: name of the protocol.
+    """
+
+    def __init__(self, features: Loss | None, tasks: Mapping[str, Loss], protocol: str) -> None:
+        self.features, self.tasks, self.protocol = features, dict(tasks), protocol
+
+    def targets(self, ego: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The labels of the type and those of the protocol, of a batch."""
+        return {"own": ego["label_dict"], "protocol": ego["label_dict_protocol"]}
+
+    def parts(self, outputs: Outputs, targets: Mapping[str, Any], suffix: str = "") -> Parts:
+        """Parts of the features under their names, those of the tasks as ``<type>_<term>``."""
+        parts = {} if self.features is None else self.features.parts(outputs, {}, suffix)
+        for name, loss in self.tasks.items():
+            if name in outputs:
+                of_type = targets["protocol" if name == self.protocol else "own"]
+                parts |= {f"{name}_{term}": part for term, part in loss.parts(outputs[name], of_type, suffix).items()}
+        return parts
 
 
 @register("loss", "contrastive_learning_loss")

@@ -9,9 +9,14 @@ from typing import Any
 
 from opencood.config.tree import lookup
 from opencood.errors import ConfigError
+from opencood.losses.adapters import AdapterAndTaskLoss
 from opencood.registry import REGISTRY
 
-ADAPTER_TRAINING = "heter_model_baseline_w_stamp"
+ADAPTER_TRAINING = ("heter_model_baseline_w_stamp", "collab_w_adapter")
+# Stages of adapter training in which detections are judged, and the one in which nothing else is.
+OUTPUT_STAGES = ("train_adapter_w_output", "train_adapter_output_only")
+OUTPUT_ONLY = "train_adapter_output_only"
+PROTOCOL = "m0"
 
 
 def build_loss(hypes: Mapping[str, Any]) -> Any:
@@ -27,6 +32,8 @@ def build_loss(hypes: Mapping[str, Any]) -> Any:
     if not isinstance(section, Mapping):
         raise ConfigError("loss: the section is missing. It needs core_method and args.")
     if "core_method" not in section:
+        if lookup(hypes, "model.args.stage") in OUTPUT_STAGES and _trains_adapters(hypes):
+            return _adapters_and_tasks(hypes, section)
         where, section = _of_stamp(hypes, section)
         return build_loss_section(section, where, hypes)
     return build_loss_section(section, hypes=hypes)
@@ -35,11 +42,24 @@ def build_loss(hypes: Mapping[str, Any]) -> Any:
 def _of_stamp(hypes: Mapping[str, Any], by_type: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The loss that a file with one per type means, and the key it stands under."""
     adapters = hypes.get("loss_adapter")
-    if lookup(hypes, "model.core_method") == ADAPTER_TRAINING and isinstance(adapters, Mapping):
+    if _trains_adapters(hypes) and isinstance(adapters, Mapping):
         return "loss_adapter", adapters
     own = str(lookup(hypes, "model.args.ego_modality"))
     chosen = by_type.get(own)
     return (f"loss.{own}", chosen) if isinstance(chosen, Mapping) else ("loss", by_type)
+
+
+def _trains_adapters(hypes: Mapping[str, Any]) -> bool:
+    return lookup(hypes, "model.core_method") in ADAPTER_TRAINING
+
+
+def _adapters_and_tasks(hypes: Mapping[str, Any], by_type: Mapping[str, Any]) -> AdapterAndTaskLoss:
+    """Distances of features, where the stage asks for them, and the losses of the types."""
+    adapters = hypes.get("loss_adapter") if lookup(hypes, "model.args.stage") != OUTPUT_ONLY else None
+    features = build_loss_section(adapters, "loss_adapter", hypes) if isinstance(adapters, Mapping) else None
+    tasks = {name: build_loss_section(section, f"loss.{name}", hypes) for name, section in by_type.items()}
+    protocol = lookup(hypes, "model.args.protocol_modality") or PROTOCOL
+    return AdapterAndTaskLoss(features, tasks, str(protocol))
 
 
 def build_loss_section(section: Mapping[str, Any], where: str = "loss", hypes: Mapping[str, Any] | None = None) -> Any:

@@ -194,6 +194,10 @@ class PointPillarPyramidLoss(PointPillarDepthLoss):
         """One ``pyramid_loss`` part per level; targets (N, H, W, A) are pooled to each level's grid."""
         positive = targets["pos_equal_one"].amax(dim=-1).unsqueeze(1)
         negative = targets["neg_equal_one"].amin(dim=-1).unsqueeze(1)
+        if "occ_single_list" not in outputs:
+            raise ConfigError(
+                "loss.core_method: the loss needs the output 'occ_single_list', which the model does not give."
+            )
         maps = [in_full_precision(level) for level in outputs["occ_single_list"]]
         if len(maps) != len(self.levels):
             raise ConfigError(

@@ -12,10 +12,9 @@ from opencood.errors import ConfigError, DataError
 from opencood.models.assembly import Assembly
 from opencood.models.builder import AssemblyBuilder, build_detector
 from opencood.models.detector import Detector
-from opencood.models.links.adapter_grid import fit_range
 from opencood.models.parts import modalities
 from opencood.models.scene import SceneFeatures
-from opencood.models.typewise import PROTOCOL, extents, without_ignored
+from opencood.models.typewise import PROTOCOL, extent_of, fitted, ranges, without_ignored
 
 STAGE = "train_adapter"
 # Stages in which detections are judged too, of types that have a backend.
@@ -32,10 +31,10 @@ class AdapterTraining(Detector):
     protocol, from FM2P, under ``m0``.
     """
 
-    # (ranges of type and protocol, the range both see); None compares whole maps
-    visible: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None
-    # metres along (y, x) of each type's map
-    extents: Mapping[str, tuple[float, float]] = {}
+    # x0, y0, z0, x1, y1, z1 in metres of each type's map, where that matters
+    ranges: Mapping[str, Sequence[float]] = {}
+    # the range that type and protocol see; None compares whole maps
+    visible: Sequence[float] | None = None
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """From a batch with ``inputs_m0`` and the type's inputs of the same N agents.
@@ -66,7 +65,7 @@ class AdapterTraining(Detector):
             "FM2P": adapted,
         }
         outputs = self._detections(batch, rows, features, own) if self._backends else {}
-        return {**(features if self.visible is None else self._cropped(features)), **outputs}
+        return {**(features if self.visible is None else self._cropped(features, own)), **outputs}
 
     def _detections(
         self, batch: Mapping[str, Any], rows: Sequence[int], features: Mapping[str, Tensor], own: str
@@ -74,18 +73,32 @@ class AdapterTraining(Detector):
         """What both backends find in the whole maps that come from the other side."""
         everybody = SceneFeatures((), tuple(int(n) for n in batch["record_len"]), batch["pairwise_t_matrix"])
         scene = everybody.select([row in set(rows) for row in range(everybody.agents)])
-        found = {}
-        for m, level in ((own, features["FP2M"]), (PROTOCOL, features["FM2P"])):
-            of_type = replace(scene, maps=(level,), extent=self.extents[m], modality=(m,) * len(level))
+        covered, found = self._covered(own), {}
+        for m, name in ((own, "FP2M"), (PROTOCOL, "FM2P")):
+            level = fitted(features[name], covered[name], self.ranges[m])
+            extent = extent_of(self.ranges[m])
+            of_type = replace(scene, maps=(level,), extent=extent, modality=(m,) * len(level))
             fused = self._backends[m].fuse(of_type)
             found[m] = {**fused.aux, **self._backends[m].detect(fused)}
         return found
 
-    def _cropped(self, features: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _covered(self, own: str) -> dict[str, Sequence[float]]:
+        """The range that each feature covers: an adapter that does not pad leaves it as it was."""
+        of_type, of_protocol = self.ranges[own], self.ranges[PROTOCOL]
+        pads: dict[str, Any] = {role: self.get_submodule(f"{role}_{own}").pads for role in ("adapter", "reverter")}
+        adapted = of_protocol if pads["adapter"] else of_type
+        return {
+            "FM": of_type,
+            "FP": of_protocol,
+            "FM2P": adapted,
+            "FP2M": of_type if pads["reverter"] else of_protocol,
+            "FM2P2M": of_type if pads["reverter"] else adapted,
+        }
+
+    def _cropped(self, features: Mapping[str, Tensor], own: str) -> dict[str, Any]:
         assert self.visible is not None
-        of_type, of_protocol, both = self.visible
-        ranges = dict.fromkeys(("FP", "FM2P"), of_protocol)
-        return {name: _crop(level, ranges.get(name, of_type), both) for name, level in features.items()}
+        covered = self._covered(own)
+        return {name: fitted(level, covered[name], self.visible) for name, level in features.items()}
 
 
 class AdapterTrainingBuilder(AssemblyBuilder):
@@ -103,10 +116,10 @@ class AdapterTrainingBuilder(AssemblyBuilder):
         _check_types(self.row, kept)
         detector = build_detector(self.row, kept, hypes)
         assert isinstance(detector, AdapterTraining)
-        detector.extents = extents(hypes, kept) if with_outputs else {}
+        if with_outputs or args.get("crop_to_visible"):
+            detector.ranges = ranges(hypes, kept)
         if args.get("crop_to_visible"):
-            (own,) = (m for m in modalities(kept) if m != PROTOCOL)
-            detector.visible = _visible(kept, own)
+            detector.visible = _visible(kept, detector.ranges)
         return detector
 
 
@@ -131,15 +144,9 @@ def _check_types(row: Assembly, args: Mapping[str, Any]) -> None:
             raise ConfigError(f"model.args.{m}.core_method: a type has one encoder; name one, such as point_pillar.")
 
 
-def _visible(args: Mapping[str, Any], own: str) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
-    """Ranges of the type's and the protocol's maps, and what both see of it."""
-    ranges = [args[m].get("lidar_range", args.get("lidar_range")) for m in (own, PROTOCOL)]
-    seen = [args[m].get("visible_range") or whole for m, whole in zip((own, PROTOCOL), ranges, strict=True)]
+def _visible(args: Mapping[str, Any], whole: Mapping[str, Sequence[float]]) -> Sequence[float]:
+    """What both type and protocol see of their ranges."""
+    seen = [args[m].get("visible_range") or limits for m, limits in whole.items()]
     low = [max(sides) for sides in zip(*(one[:3] for one in seen), strict=True)]
     high = [min(sides) for sides in zip(*(one[3:] for one in seen), strict=True)]
-    return ranges[0], ranges[1], [*low, *high]
-
-
-def _crop(level: Tensor, have: Sequence[float], want: Sequence[float]) -> Tensor:
-    density = level.shape[-2] / (have[4] - have[1]), level.shape[-1] / (have[3] - have[0])
-    return fit_range(level, have, want, density)
+    return [*low, *high]

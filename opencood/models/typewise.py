@@ -5,7 +5,7 @@ Source: spec homogeneous.md 5, gencomm.md 1.7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from opencood.errors import DataError
 from opencood.models.builder import AssemblyBuilder, build_detector
 from opencood.models.context import Context
 from opencood.models.detector import Detector
+from opencood.models.links.adapter_grid import fit_range
 from opencood.models.parts import modalities
 from opencood.models.scene import SceneFeatures
 
@@ -31,10 +32,10 @@ class TypewiseDetector(Detector):
     losses and post-processing read them like any detector's.
 
     Attributes:
-        extents: metres along (y, x) that the maps of each type cover.
+        ranges: x0, y0, z0, x1, y1, z1 in metres that the maps of each type cover.
     """
 
-    extents: Mapping[str, tuple[float, float]]
+    ranges: Mapping[str, Sequence[float]]
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """From a batch with ``inputs_<type>``; agents of types that are not built are left out.
@@ -50,19 +51,24 @@ class TypewiseDetector(Detector):
         counts = tuple(int(n) for n in batch["record_len"])
         scene = SceneFeatures((), counts, batch["pairwise_t_matrix"]).select(keep)
         scene = replace(scene, record_len=tuple(n for n in scene.record_len if n), modality=names)
-        own, aux = self._own_maps(batch, names)
+        own, aux = self._own_maps(batch, names, listed)
         return aux | self._with_egos_on_top(self.by_type(own, scene), scene)
 
     def by_type(self, own: Mapping[str, Tensor], scene: SceneFeatures) -> dict[str, dict[str, Any]]:
         """Outputs by type, given the maps (n, C, H, W) of each type's agents and the layout of all agents."""
         raise NotImplementedError
 
-    def _own_maps(self, batch: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _own_maps(
+        self, batch: Mapping[str, Any], names: tuple[str, ...], listed: list[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         maps: dict[str, Tensor] = {}
         aux: dict[str, Any] = {}
         for m in dict.fromkeys(names):
-            levels, extra = self._see(m, batch[f"inputs_{m}"], names.count(m))
-            maps[m] = levels[0]
+            # Samples for adapters prepare every agent as the protocol, too.
+            everybody = m == PROTOCOL and "label_dict_protocol" in batch
+            levels, extra = self._see(m, batch[f"inputs_{m}"], len(listed) if everybody else names.count(m))
+            rows = [row for row, name in enumerate(listed) if name == m]
+            maps[m] = levels[0][rows] if everybody else levels[0]
             aux |= {f"{stem}_{m}": value for stem, value in extra.items()}
         return maps, aux
 
@@ -90,7 +96,9 @@ class LateTypes(TypewiseDetector):
         outputs = {}
         for m, level in own.items():
             here = torch.eye(4, device=level.device).expand(len(level), 1, 1, 4, 4)
-            alone = SceneFeatures((level,), (1,) * len(level), here, self.extents[m], modality=(m,) * len(level))
+            alone = SceneFeatures(
+                (level,), (1,) * len(level), here, extent_of(self.ranges[m]), modality=(m,) * len(level)
+            )
             backend = self._backends[m]
             fused = backend.fuse(alone)
             found = {**fused.aux, **backend.detect(fused)}
@@ -105,10 +113,8 @@ class LateTypes(TypewiseDetector):
         own = scene.modality[0]
         of_type = [row for row, name in enumerate(scene.modality) if name == own]
         rows = [of_type.index(row) for row in scene.egos]
-        return {
-            key: value[rows] if isinstance(value, Tensor) and len(value) == len(of_type) else value
-            for key, value in outputs.items()
-        }
+        words = {key: value for key, value in outputs.items() if isinstance(value, str)}
+        return words | {key: value[rows] for key, value in outputs.items() if isinstance(value, Tensor)}
 
 
 class CollaborativeTypes(TypewiseDetector):
@@ -133,15 +139,22 @@ class CollaborativeTypes(TypewiseDetector):
     def _seen_by(
         self, reader: str, own: Mapping[str, Tensor], adapted: Mapping[str, Tensor], scene: SceneFeatures
     ) -> dict[str, Any]:
-        maps = {m: own[m] if m == reader else self._read(reader, adapted[m]) for m in own}
+        maps = {m: own[m] if m == reader else self._read(reader, m, adapted[m]) for m in own}
         rows = [row for m in maps for row, name in enumerate(scene.modality) if name == m]
         level = torch.cat(list(maps.values()))[torch.tensor(rows).argsort()]
         backend = self._backends[reader]
-        fused = backend.fuse(replace(scene, maps=(level,), extent=self.extents[reader]))
+        fused = backend.fuse(replace(scene, maps=(level,), extent=extent_of(self.ranges[reader])))
         return {**fused.aux, **backend.detect(fused)}
 
-    def _read(self, reader: str, protocol: Tensor) -> Tensor:
-        return protocol if reader == PROTOCOL else self._part("reverter", reader)(protocol)
+    def _read(self, reader: str, sender: str, protocol: Tensor) -> Tensor:
+        """The sender's protocol map in the reader's format and on its grid."""
+        pads = sender == PROTOCOL or self._part("adapter", sender).pads
+        covered = self.ranges[PROTOCOL if pads and PROTOCOL in self.ranges else sender]
+        if reader == PROTOCOL:
+            return fitted(protocol, covered, self.ranges[reader])
+        reverter = self._part("reverter", reader)
+        level = reverter(protocol)
+        return level if reverter.pads else fitted(level, covered, self.ranges[reader])
 
     def _part(self, role: str, m: str) -> Any:
         return self.get_submodule(f"{role}_{m}")
@@ -191,7 +204,7 @@ class TypewiseBuilder(AssemblyBuilder):
         kept = without_ignored(args)
         detector = build_detector(self.row, kept, hypes, train_flag)
         assert isinstance(detector, TypewiseDetector)
-        detector.extents = extents(hypes, kept)
+        detector.ranges = ranges(hypes, kept)
         if isinstance(detector, CollaborativeTypes):
             detector.protocol_output = bool(args.get("protocol_output", False))
         return detector
@@ -203,6 +216,20 @@ def without_ignored(args: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in args.items() if key not in ignored}
 
 
-def extents(hypes: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Metres along (y, x) of the range of each type."""
-    return {m: Context(hypes, {**args, **args[m]}).extent for m in modalities(args)}
+def ranges(hypes: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """The range of each type, which must be centred at the agent: x0, y0, z0, x1, y1, z1 in metres."""
+    contexts = {m: Context(hypes, {**args, **args[m]}) for m in modalities(args)}
+    for context in contexts.values():
+        context.extent  # noqa: B018 (refuses what is not centred)
+    return {m: context.lidar_range for m, context in contexts.items()}
+
+
+def extent_of(limits: Sequence[float]) -> tuple[float, float]:
+    """Metres along (y, x) of a range."""
+    return limits[4] - limits[1], limits[3] - limits[0]
+
+
+def fitted(level: Tensor, have: Sequence[float], want: Sequence[float]) -> Tensor:
+    """Maps (N, C, H, W) of one range, padded with zeros or cropped so that they cover another."""
+    (down, right), (height, width) = extent_of(have), level.shape[-2:]
+    return fit_range(level, have, want, (height / down, width / right))

@@ -71,6 +71,7 @@ class AgentView:
         cameras: in the order of the data set's camera numbers; empty when none were simulated.
         visibility: (256, 256) uint8, non-zero where the cameras see the ground, or a body that stands there; 0.39 m a
             pixel, heading up; or None.
+        ground: (256, 256) uint8 maps of what is around by name (``ground_maps``), of simulations with cameras.
         fewer_beams: clouds as ``points`` of LiDARs with fewer beams, by number of beams.
     """
 
@@ -83,6 +84,7 @@ class AgentView:
     plan: np.ndarray
     cameras: tuple[CameraView, ...] = ()
     visibility: np.ndarray | None = None
+    ground: Mapping[str, np.ndarray] = field(default_factory=dict)
     fewer_beams: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 

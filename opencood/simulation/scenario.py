@@ -13,6 +13,7 @@ from opencood.simulation.boxes import NO_OWNER, Boxes
 from opencood.simulation.camera.appearance import draw_appearance
 from opencood.simulation.camera.crew import CameraCrew
 from opencood.simulation.camera.model import CAR_MOUNTS, ROADSIDE_MOUNTS, CameraModel
+from opencood.simulation.ground_maps import ground_maps
 from opencood.simulation.lidar import LidarModel, sweep
 from opencood.simulation.recording import AgentView, Frame, Objects
 from opencood.simulation.traffic import Traffic
@@ -133,7 +134,8 @@ class Scenario:
         views = [self._with_fewer_beams(view, tick, boxes) for view in views]
         if self.plan.camera:
             crew = CameraCrew(self.plan.camera, self._appearance, boxes, traffic.footprints)
-            views = [self._with_cameras(view, tick, crew) for view in views]
+            seen = rows[sum(view.hits for view in views) > 0]
+            views = [self._with_ground(self._with_cameras(view, tick, crew), rows, seen) for view in views]
         return Frame(tick, objects, tuple(views))
 
     def _with_fewer_beams(self, view: AgentView, tick: int, boxes: Boxes) -> AgentView:
@@ -151,6 +153,13 @@ class Scenario:
             view.sensor_pose, mounts, self._own_row(view), self._stream(_CAMERAS, tick, view)
         )
         return replace(view, cameras=cameras, visibility=visibility)
+
+    def _with_ground(self, view: AgentView, rows: np.ndarray, seen: np.ndarray) -> AgentView:
+        """The view with maps of what is around it; ``seen`` are the bodies that any agent's LiDAR hits."""
+        traffic = self._traffic
+        vehicles = rows[traffic.is_vehicle[rows] & (rows != self._own_row(view))]
+        maps = ground_maps(self.world.roads, traffic.footprints[vehicles], np.isin(vehicles, seen), view.sensor_pose)
+        return replace(view, ground=maps)
 
     def _own_row(self, view: AgentView) -> int:
         """The body of an agent."""

@@ -37,6 +37,8 @@ class Criterion:
 
     def calls(self, ego: Mapping[str, Any]) -> dict[str, Mapping[str, Tensor]]:
         """Targets of each call by suffix."""
+        if hasattr(self.loss, "targets"):  # a loss of several tasks takes more than the labels of one
+            return {"": self.loss.targets(ego)}
         single = {"_single": ego["label_dict_single"]} if self.supervise_single else {}
         return {"": ego["label_dict"], **single}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from opencood.config.tree import section
 from opencood.data.modality import ego_modalities
+from opencood.registry import REGISTRY
 
 DEFAULT_PROTOCOL = "m0"
 
@@ -37,3 +39,19 @@ def sections_of(hypes: Mapping[str, Any], modality: str) -> Mapping[str, Any]:
     if preprocess is None and "gt_range" in postprocess:
         preprocess = {"cav_lidar_range": postprocess["gt_range"]}
     return {**hypes, "preprocess": preprocess, "postprocess": postprocess}
+
+
+def postprocessors_by_modality(hypes: Mapping[str, Any]) -> dict[str, Any]:
+    """The post-processors of the modalities whose setting has a section ``postprocess``."""
+    settings = section(hypes, "heter.modality_setting")
+    own = {name: section(setting, "postprocess") for name, setting in settings.items()}
+    return {
+        name: REGISTRY.build(
+            "postprocessor",
+            postprocess["core_method"],
+            {"section": postprocess},
+            where=f"heter.modality_setting.{name}.postprocess",
+        )
+        for name, postprocess in own.items()
+        if "core_method" in postprocess
+    }

@@ -18,11 +18,13 @@ from opencood.data.draws import Draws
 from opencood.data.frame import EGO, Agent, Frame
 from opencood.data.samples.base import Entry, Sample, SampleMaker, merge_parts
 from opencood.data.samples.by_modality import protocol_of
+from opencood.data.samples.ground import ground_labels
 from opencood.data.samples.inputs import Inputs, Part, check_points, heterogeneous_inputs, homogeneous_inputs
 from opencood.data.samples.labels import BoxSet, foreground_entry, label_entry
 from opencood.data.samples.scene import Scene, gather, own_cloud, projected
 from opencood.data.samples.settings import SampleSettings
 from opencood.geometry.points import points_in_range
+from opencood.geometry.postprocessors import CameraBevPostprocessor
 from opencood.registry import REGISTRY, register
 
 # GenComm's names of the same samples with several classes, which the post-processor tells by itself.
@@ -68,6 +70,8 @@ class Intermediate(SampleMaker):
         self.tells_motion = not inputs.heterogeneous and flavor_of(settings.hypes) in _TELLS_MOTION
         fusion_args = settings.hypes["fusion"].get("args") or {}
         self.past_ego = self.tells_motion and not fusion_args.get("cur_ego_pose_flag", True)
+        # Segmentation learns maps of the ground.
+        self.draws_ground = settings.labels and isinstance(settings.postprocessor, CameraBevPostprocessor)
         self.foreground = settings.labels and flavor_of(settings.hypes) == "codealign"
 
     @property
@@ -114,6 +118,13 @@ class Intermediate(SampleMaker):
         """What is made of the whole scene besides."""
         if self.tells_motion:
             entry |= scene.motion(self.settings.max_cav)
+        if self.draws_ground:
+            entry["more_labels"] = ground_labels(
+                scene.ego,
+                self.settings.anchor_range,
+                self.settings.voxel_size,
+                self.settings.hypes.get("add_data_extension") or (),
+            )
         if self.foreground:
             entry |= foreground_entry(truth, self.settings)
         if self.fused_agents is not None and flavor_of(self.settings.hypes) == "codealign":

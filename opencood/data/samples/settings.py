@@ -77,6 +77,15 @@ class SampleSettings:
         return flavor_of(self.hypes) in ("coopre", "v2xreal")
 
     @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Sides (x, y, z) of a cell in metres, by which maps of labels are drawn."""
+        given_size = self.hypes["postprocess"].get("voxel_size")
+        if given_size is None:
+            args = (self.hypes.get("preprocess") or {}).get("args") or {}
+            given_size = _needed(args, "voxel_size", "preprocess.args")
+        return tuple(float(side) for side in given_size)
+
+    @property
     def published(self) -> bool:
         """Whether published behaviour is reproduced, defects included."""
         return parity_of(self.hypes) == "published"

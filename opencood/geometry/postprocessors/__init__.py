@@ -3,11 +3,13 @@
 from opencood.geometry.postprocessors.bev import BevPostprocessor
 from opencood.geometry.postprocessors.first_stage import CiassdPostprocessor, FpvrcnnPostprocessor
 from opencood.geometry.postprocessors.multiclass import MulticlassPostprocessor
+from opencood.geometry.postprocessors.segmentation import CameraBevPostprocessor
 from opencood.geometry.postprocessors.uncertainty import UncertaintyVoxelPostprocessor
 from opencood.geometry.postprocessors.voxel import VoxelPostprocessor
 
 __all__ = [
     "BevPostprocessor",
+    "CameraBevPostprocessor",
     "CiassdPostprocessor",
     "FpvrcnnPostprocessor",
     "MulticlassPostprocessor",

@@ -17,7 +17,8 @@ class Calibrator(nn.Module):
     """Base of all: works on scores; published models hand it logits.
 
     Args:
-        on_logits: as published; False: logits become probabilities, are calibrated, and become logits again.
+        on_logits: as published, in evaluation: powers of negative numbers have no gradient to fit exponents by. False,
+            and always in training: logits become probabilities, are calibrated, and become logits again.
     """
 
     def __init__(self, on_logits: bool = True) -> None:
@@ -26,7 +27,7 @@ class Calibrator(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """(B, A, H, W) to the same shape."""
-        if self.on_logits:
+        if self.on_logits and not self.training:
             return self.calibrated(logits)
         return torch.logit(self.calibrated(torch.sigmoid(logits)), eps=_EDGE)
 

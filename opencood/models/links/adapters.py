@@ -32,6 +32,11 @@ class Translator(nn.Module):
         self.role, self.of_ego = role, of_ego
         self.add_module(role, REGISTRY.build("adapter", core_method, args, where=where or role))
 
+    @property
+    def pads(self) -> bool:
+        """Whether the map that it makes covers the target's range instead of the source's."""
+        return bool(getattr(self.get_submodule(self.role), "pads", False))
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
         return self.get_submodule(self.role)(x)
@@ -48,9 +53,11 @@ class GridAdapter(nn.Module):
 
     Attributes:
         build: makes the layers from both numbers of channels and ``submodule_args``.
+        pads: whether the map is padded or cropped to the target's range; else it covers what its source covers.
     """
 
     build: Callable[..., None]
+    pads = False
 
     def __init__(
         self,
@@ -104,6 +111,8 @@ class ConvNeXtAdapter(GridAdapter):
 class ConvAdapter(GridAdapter):
     """Resize, 1x1 convolution, padding or crop."""
 
+    pads = True
+
     def build(self, in_channels: int, out_channels: int) -> None:
         """No arguments."""
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
@@ -116,6 +125,8 @@ class ConvAdapter(GridAdapter):
 @register("adapter", "adapterfc")
 class CellwiseAdapter(GridAdapter):
     """Resize, a linear map of its own for every cell, padding or crop; keys ``weights, biases``."""
+
+    pads = True
 
     def build(self, in_channels: int, out_channels: int) -> None:
         """No arguments."""
@@ -132,6 +143,8 @@ class CellwiseAdapter(GridAdapter):
 @register("adapter", "identity")
 class ResizingAdapter(GridAdapter):
     """Channels and cells resampled together, without parameters."""
+
+    pads = True  # it stretches to the target's size
 
     def build(self, in_channels: int, out_channels: int) -> None:
         """No arguments."""

@@ -144,6 +144,8 @@ class DeformableBlock(nn.Module):
 class DeformableAdapter(GridAdapter):
     """Resize, deformable attention with sinusoidal positions, padding or crop. No published checkpoint is known."""
 
+    pads = True
+
     def build(
         self,
         in_channels: int,

@@ -38,10 +38,7 @@ def visibility_map(
         lidar_pose: (4,) x, y, z, heading (rad).
         footprints: rectangles (M, 5) of the bodies that the cameras see.
     """
-    x, y, _, heading = lidar_pose
-    ahead, right = np.meshgrid(-_middles(), _middles(), indexing="ij")
-    cos, sin = np.cos(heading), np.sin(heading)
-    places = np.stack([x + ahead * cos - right * sin, y + ahead * sin + right * cos], axis=-1)
+    places = ground_places(lidar_pose)
     visible = np.zeros((SIZE, SIZE), dtype=bool)
     for pose, sight in zip(poses, sights, strict=True):
         visible |= _ground_seen(model, pose, sight, places)
@@ -51,6 +48,14 @@ def visibility_map(
         inside = (row >= 0) & (row < SIZE) & (column >= 0) & (column < SIZE)
         visible[row[inside], column[inside]] = True
     return np.where(visible, np.uint8(255), np.uint8(0))
+
+
+def ground_places(lidar_pose: np.ndarray) -> np.ndarray:
+    """World points (256, 256, 2) under the pixels of a map around a LiDAR (4,), heading up."""
+    x, y, _, heading = lidar_pose
+    ahead, right = np.meshgrid(-_middles(), _middles(), indexing="ij")
+    cos, sin = np.cos(heading), np.sin(heading)
+    return np.stack([x + ahead * cos - right * sin, y + ahead * sin + right * cos], axis=-1)
 
 
 def _middles() -> np.ndarray:

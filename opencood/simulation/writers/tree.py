@@ -33,7 +33,7 @@ class TreeFormat:
         stamps_per_tick: stamps count simulation steps, so many in a tenth of a second.
         cloud_ending, cloud_bytes: the point cloud's file.
         cameras: pictures are part of the format.
-        extras: so are depth, visibility maps and clouds of fewer beams.
+        extras: so are depth, maps of the ground and clouds of fewer beams.
         right_handed: coordinates are right-handed instead of UE's.
     """
 
@@ -122,6 +122,8 @@ class TreeWriter:
         if self.format.extras:
             if view.visibility is not None:
                 yield "_bev_visibility.png", png_bytes(view.visibility)
+            for name, drawn in view.ground.items():
+                yield f"_bev_{name}.png", png_bytes(drawn)
             for beams, points in view.fewer_beams.items():
                 yield f"_{beams}{self.format.cloud_ending}", self.format.cloud_bytes(points)
 

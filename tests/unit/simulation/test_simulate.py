@@ -78,7 +78,8 @@ def test_cameras_and_further_lidars_are_asked_for(tmp_path):
     for agent in (folder for folder in (tmp_path / "full").glob("*/*/*") if folder.is_dir()):
         endings = sorted(path.name[6:] for path in agent.iterdir())
         pictures = [f"_{kind}{number}.png" for kind in ("camera", "depth") for number in range(4)]
-        assert endings == sorted([".pcd", ".yaml", "_16.pcd", "_32.pcd", "_bev_visibility.png", *pictures])
+        maps = [f"_bev_{name}.png" for name in ("visibility", "visibility_corp", "dynamic", "static", "lane")]
+        assert endings == sorted([".pcd", ".yaml", "_16.pcd", "_32.pcd", *maps, *pictures])
         with Image.open(next(agent.glob("*_camera3.png"))) as picture:
             assert picture.size == (40, 30) and picture.mode == "RGB"
         with Image.open(next(agent.glob("*_depth3.png"))) as picture:
