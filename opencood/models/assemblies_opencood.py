@@ -249,12 +249,12 @@ SECOND_FCOOPER = replace(
         NECK,
         COMPRESSOR,
         Part("fuse", "fusion_net", parts_opencood.maximum),
-        *OLD_HEADS,
+        *HEADS,
     ),
     fuse=fuse_once,
     link=plain_link,
     probes={},
-    args=SECOND.args | {"shrink_header", "compression", "backbone_fix"},
+    args=SECOND.args | {"shrink_header", "compression", "backbone_fix", "dir_args", "in_head"},
     freeze=for_fixed_backbone,
 )
 SECOND_V2XVIT = replace(

@@ -36,7 +36,7 @@ def draw_bev(scene: BevScene, path: str | Path) -> Path:
         StorageError: the file cannot be written.
     """
     width, height = _panel_size(scene)
-    figure = _figure(width + 0.9, height + 1.5)
+    figure = make_figure(width + 0.9, height + 1.5)
     total = (width + 0.9, height + 1.5)
     axes = figure.add_axes((0.6 / total[0], 0.85 / total[1], width / total[0], height / total[1]))
     draw_scene(axes, scene)
@@ -49,7 +49,7 @@ def draw_comparison(scenes: Sequence[BevScene], path: str | Path, title: str = "
     """Draw the same frame as several methods see it: one panel each, stacked if they are wide, else side by side."""
     width, height = _panel_size(scenes[0], _COMPARISON_SIDE, _COMPARISON_SIDE)
     rows, columns = (len(scenes), 1) if width > 1.3 * height else (1, len(scenes))
-    figure = _figure(columns * (width + 0.8) + 0.2, rows * (height + 0.85) + 0.7 + (0.45 if title else 0))
+    figure = make_figure(columns * (width + 0.8) + 0.2, rows * (height + 0.85) + 0.7 + (0.45 if title else 0))
     size_x, size_y = figure.get_size_inches()
     for index, scene in enumerate(scenes):
         row, column = divmod(index, columns)
@@ -104,7 +104,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     return target
 
 
-def _figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn without a display."""
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=style.BACKGROUND)
     FigureCanvasAgg(figure)
     return figure

@@ -12,7 +12,7 @@ from opencood.errors import CheckpointError, ConfigError
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
-from opencood.tools import finetune, train
+from opencood.tools import finetune, show_reconstruction, train
 
 pytestmark = pytest.mark.slow
 SMALL = [-25.6, -25.6, -3, 25.6, 25.6, 1]
@@ -105,6 +105,15 @@ def test_second_pretrains_too(hypes, tmp_path):
     run = pretrained(hypes, tmp_path, "second_coopre", **once)
     file = hypes("second_attfuse", "labelled", init_from={"path": str(run), "modules": ["backbone_3d"]}, **once)
     assert finetune.main(["-y", file, *QUIET]) == 0
+
+
+def test_a_picture_of_what_was_hidden(hypes, tmp_path, capsys):
+    run = pretrained(hypes, tmp_path)
+    show_reconstruction.main(["--model_dir", str(run), "--reach", "20", "--device", "cpu"])
+    assert (run / "reconstruction_0000.png").stat().st_size > 10_000
+    assert "hidden cells: predicted points are" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--index: the split has the frames 0 to 1, not 9"):
+        show_reconstruction.main(["--model_dir", str(run), "--index", "9"])
 
 
 def test_what_cannot_be_started_from(hypes, tmp_path):

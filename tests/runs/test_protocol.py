@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 import yaml
 
 from opencood.config.flavor import SHIPPED
@@ -10,6 +11,8 @@ from opencood.config.loader import load_yaml
 from opencood.config.save import save_config
 from opencood.errors import CheckpointError, DataError
 from opencood.evaluation.files import write_yaml
+from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.shrink import shrink
 from opencood.tools import inference
 
 pytestmark = pytest.mark.slow
@@ -87,3 +90,19 @@ def test_a_checkpoint_of_a_certain_epoch(run_folder):
     folder = run_folder("opv2v/late", FLAT)
     with pytest.raises(CheckpointError, match="no checkpoint of epoch 7; it has none"):
         inference.main(["--model_dir", str(folder), "--epoch", "7", *QUIET])
+
+
+def test_pretraining_on_two_formats_together(clone, monkeypatch):
+    """V2X-Real's vehicles and V2V4Real in one batch, without a label of either."""
+    monkeypatch.chdir(clone)
+    hypes = shrink(load_yaml(SHIPPED / "coopre" / "second_coopre_combined.yaml"))
+    entries = [{**entry, "path": f"dataset/sim_{entry['dataset']}/train"} for entry in hypes["root_dir"]]
+    dataset = build_dataset(hypes.replaced({**hypes, "root_dir": entries}), train=True)
+    first = [0, len(dataset.parts[0])]
+    ego = dataset.collate_batch_train([dataset[index] for index in first])["ego"]
+    assert "object_bbx_center" not in ego and ego["label_dict"] == {}
+    outputs = build_model(hypes).train()(ego)
+    assert set(outputs["target_cells"][:, 0].tolist()) == {0, 1}
+    total, _ = build_loss(hypes)(outputs, ego["label_dict"])
+    total.backward()
+    assert torch.isfinite(total)

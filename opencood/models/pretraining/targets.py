@@ -87,12 +87,19 @@ class Targets(nn.Module):
         points = inputs["bev_voxel_features"][rows, :, :3]
         slots = torch.arange(points.shape[1], device=points.device)
         valid = slots < inputs["bev_voxel_num_points"][rows, None]
-        unit, size, low = (points.new_tensor(values) for values in (self.grid.unit, self.grid.size, self.grid.limits))
-        corner = torch.stack([x[rows], y[rows]], dim=1).to(points)
-        centre = corner * unit[:2] + unit[:2] / 2 + low[:2]
-        offset = torch.cat([points[..., :2] - centre[:, None], points[..., 2:]], dim=2) / unit
         cells = torch.stack([sample, y, x], dim=1)[rows]
+        offset = (points - self._origin(cells, points)) / points.new_tensor(self.grid.unit)
         return {"target_cells": cells, "target_points": offset * valid[..., None], "target_valid": valid}
+
+    def in_metres(self, cells: Tensor, offsets: Tensor) -> Tensor:
+        """Points (K, P, 3) in metres from offsets as they are predicted for cells (K, 3) [sample, y, x]."""
+        return offsets * offsets.new_tensor(self.grid.unit) + self._origin(cells, offsets)
+
+    def _origin(self, cells: Tensor, like: Tensor) -> Tensor:
+        """(K, 1, 3) what the points of cells are relative to: the centre, or what the published unit makes of it."""
+        unit, low = like.new_tensor(self.grid.unit[:2]), like.new_tensor(self.grid.limits[:2])
+        centre = cells[:, [2, 1]].to(like) * unit + unit / 2 + low
+        return torch.cat([centre, torch.zeros_like(centre[:, :1])], dim=1)[:, None]
 
     def _occupied(self, inputs: Voxels, masked: Tensor) -> Tensor:
         """Which cells of space hold a point of the whole cloud, (B, Z, H, W)."""

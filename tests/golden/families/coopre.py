@@ -233,7 +233,7 @@ def _by_range(case: Case) -> Outputs:
     thresholds, outputs = case.meta["iou_thresholds"], {}
     for name, band in case.meta["ranges"].items():
         for label, of_class in enumerate(case.meta["classes"], start=1):
-            found = [frame.of_class(label) for frame in frames]
+            found = [frame.of_classes([label]) for frame in frames]
             matches = [match_frame_in_band(f.boxes, f.scores, f.ground_truth, thresholds, band) for f in found]
             outputs[f"{name}/{of_class}/score_sequence"] = np.concatenate([match.scores for match in matches])
             for threshold in thresholds:

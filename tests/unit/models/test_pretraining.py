@@ -120,6 +120,16 @@ def test_targets_are_relative_to_the_cell_or_as_the_file_says(parity: str) -> No
         assert torch.allclose(points[:, 2], torch.tensor(10.0))
 
 
+@pytest.mark.parametrize("parity", ["fixed", "published"])
+def test_targets_lead_back_to_metres(parity: str) -> None:
+    model, batch = second(parity).eval(), with_targets(voxels())
+    outputs = model({"processed_lidar": batch})
+    points = model.targets.in_metres(outputs["target_cells"], outputs["target_points"])[outputs["target_valid"]]
+    cells = batch["bev_voxel_coords"]
+    hidden = outputs["gt_mask"][cells[:, 0].long(), cells[:, 2].long(), cells[:, 3].long()] > 0
+    assert torch.allclose(points, batch["bev_voxel_features"][hidden][:, 0, :3], atol=1e-4)
+
+
 def test_every_hidden_cell_has_its_target_in_order() -> None:
     outputs = second().eval()({"processed_lidar": with_targets(voxels())})
     assert torch.equal(outputs["target_cells"], outputs["gt_mask"].nonzero())
