@@ -112,3 +112,13 @@ def test_the_published_tools_put_stamp_together_alike(finished, tmp_path, capsys
     untyped = {name for name in built if name.startswith("fusion_net")}
     assert set(theirs) == set(built)
     assert all(torch.equal(theirs[name], ours[name]) for name in built if name not in untyped)
+
+
+def test_the_smoke_recipe_runs_on_simulated_dairv2x(tmp_path):
+    recipe = yaml.safe_load((SHIPPED / "sim_gencomm_dairv2x.yaml").read_text())
+    recipe["stages"]["world"]["simulate"] |= {"preset": "mini", "scenarios": [1, 1, 1]}
+    recipe["stages"]["in order"]["options"] = {"workers": 0, "progress": False, "limit": 2}
+    recipe |= {"out": str(tmp_path / "out"), "set": {"train_params": TINY | {"num_workers": 0}}}
+    table = Runner(read_recipe(write_yaml(tmp_path / "recipe.yaml", recipe))).run()
+    sizes = {row.label: row.megabits for row in table.rows}
+    assert sizes["in order 1"] == 0 < sizes["in order 2"]
