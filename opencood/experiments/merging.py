@@ -63,7 +63,12 @@ class Merged:
         return [*lines, *self.remarks, f"wrote {self.file}"]
 
 
-def merge_runs(folders: Sequence[Path], out: Path, config: Path | None = None) -> Merged:
+def merge_runs(
+    folders: Sequence[Path],
+    out: Path,
+    config: Path | None = None,
+    renames: Mapping[Path, Mapping[str, str]] | None = None,
+) -> Merged:
     """Fold the checkpoints of run folders into ``out/net_epoch1.pth``; later ones override, the base comes last.
 
     Before each is added, what the result so far holds of late fusion only is dropped (published rule: so the last
@@ -73,6 +78,7 @@ def merge_runs(folders: Sequence[Path], out: Path, config: Path | None = None) -
         folders: at least one run folder.
         out: run folder of the result; made when it is missing.
         config: hypes file to put there as ``config.yaml``.
+        renames: rules old -> new for the entries of single folders (``checkpoint_tools.rename_keys``).
 
     Raises:
         CheckpointError: folders are missing or empty (all are named, nothing is written), or a file is unreadable.
@@ -85,7 +91,8 @@ def merge_runs(folders: Sequence[Path], out: Path, config: Path | None = None) -
         raise CheckpointError(f"{error} Nothing was written.") from error
     if config is not None and not config.is_file():
         raise ConfigError(f"--config: there is no file '{config}'.")
-    states = [read_state_dict(file) for file, _ in found]
+    rules = [(renames or {}).get(folder, {}) for folder in folders]
+    states = [tools.rename_keys(read_state_dict(file), own) for (file, _), own in zip(found, rules, strict=True)]
     merged: dict[str, Tensor] = {}
     owner: dict[str, int] = {}
     dropped: Counter[str] = Counter()

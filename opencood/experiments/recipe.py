@@ -12,7 +12,7 @@ A recipe is a YAML map (see ``opencood/recipes``)::
       world: {simulate: {preset: small}}
       base:  {train: stage1.yaml}
       m3:    {train: stage2.yaml, start: base}             # begins with these weights; a list is merged, the last wins
-      final: {merge: [m3, base], hypes: final.yaml}        # the collaboration base last
+      final: {merge: [m3, base], hypes: final.yaml}        # the base last; rename: {base: {old*: new}} changes names
       test:  {infer: final, in_order: [1, 2]}              # without in_order: all agents together
     compare: [[test 2, test 1]]     # differences of rows of the table, with intervals
     _base_: other.yaml              # a recipe beside this one, over which all this is laid
@@ -51,7 +51,7 @@ TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "par
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": (),
     "train": ("data", "set", "start", "take", "rename", "weights", "half", "workers", "device", "seeds"),
-    "merge": ("hypes", "data", "set", "seeds"),
+    "merge": ("hypes", "rename", "data", "set", "seeds"),
     "assemble": ("weights", "data", "set", "seeds"),
     "infer": ("in_order", "lidar_degrade", "pairs", "method", "truth", "threshold_from", "options", "seeds"),
 }

@@ -170,7 +170,8 @@ class Task:
     def _merge(self, inputs: Inputs) -> dict[str, Any]:
         with self._whole_folder() as partial:
             save_config(self.hypes(), partial)
-            merged = merge_runs(self.starts(), partial)
+            renames = {self.run(name): rules for name, rules in self.stage.spec.get("rename", {}).items()}
+            merged = merge_runs(self.starts(), partial, renames=renames)
         return {"report": [line.replace(str(partial), str(self.folder)) for line in merged.lines()]}
 
     def _assemble(self, inputs: Inputs) -> dict[str, Any]:
