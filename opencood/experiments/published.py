@@ -1,7 +1,7 @@
 """Tables that were run, kept with what is needed to run them again, and the page that gathers them.
 
 A kept table is a folder with ``run.yaml`` (title, command, date, seconds, seeds, machine, code) and ``table.md``; that
-of a recipe also holds the recipe and the numbers as ``summary.yaml``.
+of a recipe also holds the recipe, the numbers as ``summary.yaml`` and ``rows.csv``, and the seconds of its stages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ TABLE = "table.md"
 NEEDED = ("title", "command", "date", "seconds", "seeds", "machine")
 
 
-def keep_table(folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str) -> Path:
+def keep_table(
+    folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str, **facts_besides: Any
+) -> Path:
     """Keep a Markdown table with the circumstances under which it was just made."""
     facts = {
         "title": title,
@@ -33,6 +35,7 @@ def keep_table(folder: Path, title: str, command: str, seconds: float, seeds: Se
         "seeds": list(seeds),
         "machine": machine_facts(),
         "code": code_version(),
+        **facts_besides,
     }
     write_text(folder / TABLE, table.rstrip() + "\n")
     return write_yaml(folder / FACTS, facts)
@@ -47,9 +50,16 @@ def keep_recipe(runner: Runner, folder: Path) -> Path:
     kept = folder / recipe.name
     seconds = sum(record.seconds for record in runner.records.values())
     command = f"python opencood/tools/run_recipe.py {recipe.file}"
-    keep_table(kept, recipe.title, command, seconds, recipe.seeds, (recipe.out / TABLE).read_text())
+    stages = {
+        name: {"seconds": round(record.seconds), "cpu_seconds": round(record.cpu_seconds)}
+        for name, record in runner.records.items()
+    }
+    cpu_seconds = round(sum(record.cpu_seconds for record in runner.records.values()))
+    table = (recipe.out / TABLE).read_text()
+    keep_table(kept, recipe.title, command, seconds, recipe.seeds, table, cpu_seconds=cpu_seconds, stages=stages)
     shutil.copyfile(recipe.file, kept / "recipe.yaml")
-    shutil.copyfile(recipe.out / "summary.yaml", kept / "summary.yaml")
+    for name in ("summary.yaml", "rows.csv"):
+        shutil.copyfile(recipe.out / name, kept / name)
     return kept
 
 
