@@ -174,7 +174,7 @@ def _detect_by_agent(model: nn.Module, ego: dict[str, Any], channel: Channel, re
             continue
         number, numbers[name] = numbers[name], numbers[name] + 1
         own = {key: value[number : number + 1] for key, value in by_modality[name].items() if isinstance(value, Tensor)}
-        message = Message(reduce.of(name)(own), kind="boxes")
+        message = candidates_message(reduce.of(name)(own))
         heard = message if row == 0 else None
         if row and channel.takes_part(row):
             heard = channel.transmit(message, sender=row, receiver=0)

@@ -1,7 +1,7 @@
 """Tables that were run, kept with what is needed to run them again, and the page that gathers them.
 
 A kept table is a folder with ``run.yaml`` (title, command, date, seconds, seeds, machine, code) and ``table.md``; that
-of a recipe also holds the recipe and the numbers as ``summary.yaml``.
+of a recipe also holds the recipe, the numbers as ``summary.yaml`` and ``rows.csv``, and the seconds of its stages.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ NEEDED = ("title", "command", "date", "seconds", "seeds", "machine")
 
 
 def keep_table(
-    folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str, remark: str = ""
+    folder: Path, title: str, command: str, seconds: float, seeds: Sequence[int], table: str, **besides: Any
 ) -> Path:
-    """Keep a Markdown table with the circumstances under which it was just made; ``remark`` is shown below it."""
+    """Keep a Markdown table with the circumstances under which it was just made.
+
+    ``besides`` are more facts; a ``remark`` is shown below the table.
+    """
     facts = {
         "title": title,
         "command": command,
@@ -35,7 +38,7 @@ def keep_table(
         "seeds": list(seeds),
         "machine": machine_facts(),
         "code": code_version(),
-        **({"remark": remark} if remark else {}),
+        **besides,
     }
     write_text(folder / TABLE, table.rstrip() + "\n")
     return write_yaml(folder / FACTS, facts)
@@ -50,9 +53,17 @@ def keep_recipe(runner: Runner, folder: Path, remark: str = "") -> Path:
     kept = folder / recipe.name
     seconds = sum(record.seconds for record in runner.records.values())
     command = f"python opencood/tools/run_recipe.py {recipe.file}"
-    keep_table(kept, recipe.title, command, seconds, recipe.seeds, (recipe.out / TABLE).read_text(), remark)
+    stages = {
+        name: {"seconds": round(record.seconds), "cpu_seconds": round(record.cpu_seconds)}
+        for name, record in runner.records.items()
+    }
+    cpu_seconds = round(sum(record.cpu_seconds for record in runner.records.values()))
+    besides = {"cpu_seconds": cpu_seconds, "stages": stages, **({"remark": remark} if remark else {})}
+    table = (recipe.out / TABLE).read_text()
+    keep_table(kept, recipe.title, command, seconds, recipe.seeds, table, **besides)
     shutil.copyfile(recipe.file, kept / "recipe.yaml")
-    shutil.copyfile(recipe.out / "summary.yaml", kept / "summary.yaml")
+    for name in ("summary.yaml", "rows.csv"):
+        shutil.copyfile(recipe.out / name, kept / name)
     return kept
 
 

@@ -173,11 +173,11 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         seeds=tuple(seeds) if seeds else _seeds(content.get("seeds", [0]), file),
         stages=_stages(content.get("stages"), file),
         data=None if content.get("data") is None else str(content["data"]),
-        changes=_map(content.get("set", {}), f"{file}: set"),
+        changes=_map(content.get("set") or {}, f"{file}: set"),
         compare=tuple(_pair(pair, file) for pair in content.get("compare", ())),
         title=str(content.get("title", name)),
-        parameters={str(k): tuple(v) for k, v in _map(content.get("parameters", {}), f"{file}: parameters").items()},
-        measured={str(k): float(v) for k, v in _map(content.get("measured", {}), f"{file}: measured").items()},
+        parameters={str(k): tuple(v) for k, v in _map(content.get("parameters") or {}, f"{file}: parameters").items()},
+        measured={str(k): float(v) for k, v in _map(content.get("measured") or {}, f"{file}: measured").items()},
         bands=content.get("bands"),
     )
     parse_bands(recipe.bands)

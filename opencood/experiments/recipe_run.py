@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,10 @@ STATE = "recipe_state.json"
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a finished task: digests of its inputs and outputs, seconds, moment, code, facts."""
+    """What is kept of a finished task: digests of its inputs and outputs, seconds, moment, code, facts.
+
+    ``cpu_seconds`` are those of all cores together, which say more than seconds where the machine is shared.
+    """
 
     inputs: Inputs
     outputs: dict[str, str]
@@ -36,6 +40,7 @@ class Record:
     finished: str
     code: str
     facts: dict[str, Any] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Runner:
         return table
 
     def _run_task(self, task: Task) -> None:
-        started = perf_counter()
+        started, spent_before = perf_counter(), _cpu_seconds()
         self.records.pop(task.name, None)
         self._save()  # from here on until it is finished, what it made before does not count
         with _logging_to(task.log):
@@ -118,7 +123,8 @@ class Runner:
                 raise
         spent = perf_counter() - started
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        self.records[task.name] = Record(inputs, outputs, spent, moment, code_version(), facts)
+        cpu = _cpu_seconds() - spent_before
+        self.records[task.name] = Record(inputs, outputs, spent, moment, code_version(), facts, cpu)
         self._save()
 
     def _verdict(self, task: Task) -> Verdict:
@@ -147,6 +153,11 @@ class Runner:
     def _save(self) -> None:
         content = {name: asdict(record) for name, record in self.records.items()}
         write_text(self.recipe.out / STATE, json.dumps(content, indent=1) + "\n")
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those it waited for."""
+    return sum(os.times()[:4])
 
 
 def _read(path: Path) -> dict[str, Record]:

@@ -82,7 +82,7 @@ class Task:
         spec = self.stage.spec
         hypes = load_file(self.recipe.hypes_file(self.stage.hypes))
         content: dict[str, Any] = {**hypes, **self._data_keys(hypes), "seed": self.seed}
-        for changes in (self.recipe.changes, spec.get("set", {})):
+        for changes in (self.recipe.changes, spec.get("set") or {}):
             everywhere = changes.get(EVERYWHERE, {})
             content = update_dict(overlaid(content, {k: v for k, v in changes.items() if k != EVERYWHERE}), everywhere)
         for key, need in self.stage.weights.items():
