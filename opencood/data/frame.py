@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from opencood.errors import DataError
+
 EGO = "ego"
 
 
@@ -47,10 +49,12 @@ class PointSource:
     Attributes:
         path: the file.
         decode: turns the file into (N, 4) float32 ``x, y, z, intensity`` in the agent's frame.
+        listed_in: the file that names it, where a message must say so.
     """
 
     path: Path
     decode: Callable[[Path], NDArray[np.float32]]
+    listed_in: Path | None = None
 
     def read(self) -> NDArray[np.float32]:
         """Return the (N, 4) float32 cloud, metres, agent frame.
@@ -58,7 +62,12 @@ class PointSource:
         Raises:
             DataError: the file is missing or broken.
         """
-        return self.decode(self.path)
+        try:
+            return self.decode(self.path)
+        except DataError as error:
+            if self.listed_in is None:
+                raise
+            raise DataError(f"{self.listed_in}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,9 @@ class V2XSimReader:
             lidar_pose=believed,
             lidar_pose_clean=self._pose(index, number) if self.settings.pose_only else pose,
             objects=_objects(self._infos[index][f"labels_{number}"]) if self.settings.labels else NOTHING,
-            lidar=PointSource(first_existing(self._places(seen[f"lidar_path_{number}"])), read_sweep),
+            lidar=PointSource(
+                first_existing(self._places(seen[f"lidar_path_{number}"])), read_sweep, listed_in=self.settings.root
+            ),
             modality=self._modality(number),
             delay=index - late,
         )
@@ -166,8 +168,8 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
     """
     if not files.is_file(path):
         raise DataError(
-            f"the data set lists the sweep '{path}', which is neither in the working directory nor around the list of "
-            "frames; is it complete? path_prefixes: {stored prefix: folder} says where sweeps lie."
+            f"lists the sweep '{path}', which is neither in the working directory nor around this file; is the data "
+            "set complete? path_prefixes: {stored prefix: folder} says where sweeps lie."
         )
     return read_bin(path, columns=5)
 
