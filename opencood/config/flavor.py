@@ -26,7 +26,7 @@ _GENCOMM_FUSION = re.compile(r"intermediate(heterv2xreal|v2xrealheter|pnpda)(inf
 _GENCOMM_NAMES = re.compile(r"heter_model_baseline_w_|diffcomm|gencomm|_mpda_|gmatch|v2xreal")
 _STAMP_NAMES = re.compile(r"homo_collab|homo_pyramid|collab_w_adapter|heter_late_fusion|heter_stamp")
 _CODEALIGN_NAMES = re.compile(r"heter_codebook|heter_model_shared_head|hmvit|pyramid_codebook_loss")
-_COOPRE_NAMES = re.compile(r"coopre|bev_mae|chamfer_loss")
+_COOPRE_NAMES = re.compile(r"coopre|bev_mae|masked_bev|chamfer_loss")
 _V2V4REAL_FOLDERS = {"v2v4real", "v2vreal"}
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from opencood.config.flavor import quirk
-from opencood.config.tree import lookup, section
+from opencood.config.tree import given, lookup, section
 
 PRETRAINED = frozenset({"second_coopre", "masked_bev_pretrain"})
 RATIO = 0.7
@@ -67,14 +67,20 @@ def is_pretraining(hypes: Mapping[str, Any]) -> bool:
     return lookup(hypes, "model.core_method") in PRETRAINED
 
 
+def _given(own: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The keys that a section says something about; unknown ones were warned of when the file was checked."""
+    return {key: value for key in keys if (value := given(own, key)) is not None}
+
+
 def pretraining_of(hypes: Mapping[str, Any]) -> Pretraining:
     """Read ``pretrain``; what it does not say is CooPre's."""
     own = section(hypes, "pretrain")
     published = section(hypes, "model.args.backbone_3d")
-    mask = {"ratio": published.get("mask_ratio", RATIO), "grid": published.get("grid", 1), **section(own, "mask")}
+    mask = {"ratio": published.get("mask_ratio", RATIO), "grid": published.get("grid", 1)}
+    mask |= _given(section(own, "mask"), [entry.name for entry in fields(MaskSettings)])
     points, decoder, contrast = (section(own, name) for name in ("points", "decoder", "contrast"))
     usual_unit = "fine" if quirk(hypes, "pretraining_fine_targets") else "cell"
-    plain = {key: own[key] for key in ("input_agents", "reconstruct_agents", "masked_input", "target") if key in own}
+    plain = _given(own, ("input_agents", "reconstruct_agents", "masked_input", "target"))
     return Pretraining(
         mask=MaskSettings(**mask),
         num_points=points.get("num", 20),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from opencood.config.pretrain import Pretraining
 from opencood.errors import DataError
-from opencood.models.pretraining.masking import Voxels, uniform
+from opencood.models.pretraining.masking import OWNERS, Voxels, uniform
 
 COUNT_UNIT = 64  # what counts of points are divided by
 
@@ -117,7 +117,7 @@ def both_views(inputs: Mapping[str, Tensor], samples: int) -> dict[str, Tensor]:
     """
     if "view_voxel_coords" not in inputs:
         raise DataError("the batch has no second view: pretrain.target: contrast needs samples of early fusion.")
-    names = ("voxel_features", "voxel_coords", "voxel_num_points")
+    names = [name for name in ("voxel_features", "voxel_coords", "voxel_num_points", OWNERS) if name in inputs]
     joined = {name: torch.cat([inputs[name], inputs[f"view_{name}"]]) for name in names}
     joined["voxel_coords"][len(inputs["voxel_coords"]) :, 0] += samples
     return joined

@@ -143,6 +143,13 @@ def test_a_contrast_is_decided_by_cells_of_one_place() -> None:
     assert float(loss({**outputs, "embedding": alike}, {})[0]) < float(loss(outputs, {})[0])
 
 
+def test_a_contrast_may_hide_something_too() -> None:
+    hypes = method("bev_contrast")
+    masked = hypes.replaced(with_value(hypes, "pretrain.mask", {"unit": "bev_cell", "of": "ego", "ratio": 0.5}))
+    outputs = build_model(masked)(batch_of(masked, clouds()))
+    assert outputs["embedding"].shape[0] == 2 and len(outputs["contrast_cells"]) == 2
+
+
 def test_views_show_the_same_place_at_partner_cells() -> None:
     hypes = method("bev_contrast")
     batch = batch_of(hypes, clouds())["processed_lidar"]

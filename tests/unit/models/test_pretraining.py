@@ -186,6 +186,11 @@ def test_a_batch_without_targets_or_views_is_refused() -> None:
         second("fixed", {"target": "contrast", "mask": {"unit": "none"}})({"processed_lidar": voxels()})
 
 
+def test_what_is_null_or_unknown_is_as_if_it_were_not_there() -> None:
+    settings = second("fixed", {"target": None, "mask": {"ratio": None, "colour": "red"}}).masking.settings
+    assert settings == second().masking.settings
+
+
 def test_the_share_is_the_files_unless_pretrain_says_otherwise() -> None:
     assert second().masking.settings.ratio == 0.5
     assert math.isclose(second("fixed", {"mask": {"ratio": 0.3}}).masking.settings.ratio, 0.3)
