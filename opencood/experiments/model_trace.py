@@ -38,7 +38,7 @@ class PartReport:
 
 
 class Watch(ABC):
-    """Watches forward passes: how much of something (:meth:`read`) each part of a detector spends, and what it gives."""
+    """Watches forward passes: how much of something (:meth:`read`) each part spends, and what it gives."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
