@@ -1,16 +1,20 @@
-"""Watching a forward pass: what each part of a detector computes and gives."""
+"""Watching a forward pass: what each part of a detector computes, gives, and how long it takes."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from time import perf_counter
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from opencood.experiments.devices import synchronize
 from opencood.models.detector import Detector
 
 OUTSIDE = "(between the parts)"
@@ -33,33 +37,105 @@ class PartReport:
     flops: int
 
 
-class Trace:
-    """Watches a forward pass: which part computes how much, and the last shape that each gives."""
+class Watch(ABC):
+    """Watches forward passes: how much of something (:meth:`read`) each part spends, and what it gives."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.flops: dict[str, int] = defaultdict(int)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._counter = FlopCounterMode(display=False)
-        self._counted = 0
+        self._before: float = 0
         self._open = [OUTSIDE]
         self._hooks: list[Any] = []
-        self._trains = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def __enter__(self) -> Trace:
-        self.model.requires_grad_(False)  # the counter cannot follow a parameter that is an argument of a module
+    @abstractmethod
+    def read(self) -> float:
+        """What has been spent up to now."""
+
+    @abstractmethod
+    def spent(self, part: str, amount: float) -> None:
+        """A part has spent some more."""
+
+    def __enter__(self) -> Self:
         for part, top in self.model.named_children():
             for module in top.modules():
                 self._hooks.append(module.register_forward_pre_hook(self._enter(part)))
                 self._hooks.append(module.register_forward_hook(self._leave(part)))
-        self._counter.__enter__()
+        self._before = self.read()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._counter.__exit__(*error)
         self._flush()
         for hook in self._hooks:
             hook.remove()
+
+    def _enter(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            if self._open[-1] != part:
+                self._flush()
+            self._open.append(part)
+
+        return hook
+
+    def _leave(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            if self._open[-2] != part:
+                self._flush()
+            self._open.pop()
+            found = next(tensors_in(output), None)
+            if found is not None:
+                self.shapes[part] = tuple(found.shape)
+
+        return hook
+
+    def _flush(self) -> None:
+        now = self.read()
+        self.spent(self._open[-1], now - self._before)
+        self._before = now
+
+
+class Clock(Watch):
+    """Watches a forward pass: seconds of each part; the device is waited for wherever one part follows another."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        super().__init__(model)
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def read(self) -> float:
+        """Seconds of the wall clock."""
+        synchronize(self.device)
+        return perf_counter()
+
+    def spent(self, part: str, amount: float) -> None:
+        """Add to the seconds of a part."""
+        self.seconds[part] += amount
+
+
+class Trace(Watch):
+    """Watches a forward pass: which part computes how much."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.flops: dict[str, int] = defaultdict(int)
+        self._counter = FlopCounterMode(display=False)
+        self._trains = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def read(self) -> float:
+        """Operations of the whole model."""
+        return self._counter.get_total_flops()
+
+    def spent(self, part: str, amount: float) -> None:
+        """Add to the operations of a part."""
+        self.flops[part] += int(amount)
+
+    def __enter__(self) -> Self:
+        self.model.requires_grad_(False)  # the counter cannot follow a parameter that is an argument of a module
+        self._counter.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._counter.__exit__(*error)
+        super().__exit__(*error)
         for parameter in self._trains:
             parameter.requires_grad_(True)
 
@@ -74,28 +150,6 @@ class Trace:
             yield PartReport(name, stage, self.shapes.get(name, NO_SHAPE), trainable, frozen, self.flops[name])
         if self.flops[OUTSIDE]:
             yield PartReport(OUTSIDE, "", NO_SHAPE, 0, 0, self.flops[OUTSIDE])
-
-    def _enter(self, part: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
-            self._flush()
-            self._open.append(part)
-
-        return hook
-
-    def _leave(self, part: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            self._flush()
-            self._open.pop()
-            found = next(tensors_in(output), None)
-            if found is not None:
-                self.shapes[part] = tuple(found.shape)
-
-        return hook
-
-    def _flush(self) -> None:
-        total = self._counter.get_total_flops()
-        self.flops[self._open[-1]] += total - self._counted
-        self._counted = total
 
 
 def _stages(model: nn.Module) -> list[tuple[re.Pattern[str], str]]:

@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from opencood.experiments.inference import Report
 
 
+EVERY_FRAME = ("save_vis", "show_vis", "show_sequence")
+
+
 def parser() -> Parser:
     """All arguments; names and defaults of the published tool, then ours."""
     made = common_parser(__doc__)
     made.add_argument("--save_npy", action="store_true", help="write npy/<frame>_{pcd,pred,gt}.npy into the run folder")
     made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
     made.add_argument("--no_score", action="store_true", help="pictures without scores")
+    for name in EVERY_FRAME:
+        made.add_argument(
+            f"--{name}", action="store_true", help="CooPre's name of --save_vis_interval 1; no window opens"
+        )
     return made
 
 
@@ -76,6 +83,9 @@ def parse(made: Parser, argv: Sequence[str] | None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print the report."""
     arguments = parse(parser(), argv)
+    wanted = [arguments.pop(name) for name in EVERY_FRAME]
+    if any(wanted):
+        arguments["save_vis_interval"] = 1
     from opencood.experiments.inference import InferenceOptions, run_inference
 
     print_report(run_inference(InferenceOptions(range_xy=arguments.pop("range"), **arguments)))

@@ -219,6 +219,8 @@ def _label(axes: Axes, x: float, y: float, text: str, color: str, lift: float) -
 def _headline(axes: Axes, scene: BevScene) -> None:
     found, total = int(scene.found().sum()), len(scene.ground_truth)
     counts = f"{found} of {total} objects found (IoU ≥ 0.5), {len(scene.predictions)} detections"
+    if not scene.judged:
+        counts = f"{total} objects"
     axes.set_title(scene.title, loc="left", color=style.TEXT, fontsize=12, weight="bold", pad=8)
     axes.set_title(
         "   ".join(filter(None, (scene.subtitle, counts))), loc="right", color=style.MUTED, fontsize=9.5, pad=8

@@ -1,4 +1,4 @@
-"""Bars and curves of result tables."""
+"""Bars and curves of result tables, and maps side by side."""
 
 from __future__ import annotations
 
@@ -85,6 +85,21 @@ def draw_curves(
         axes.tick_params(axis="x", colors=style.MUTED)
         axes.legend(frameon=False, labelcolor=style.TEXT, fontsize=9)
     figure.suptitle(title, color=style.TEXT, fontsize=13, weight="bold")
+    figure.tight_layout()
+    return save_figure(figure, path)
+
+
+def draw_maps(rows: Sequence[Sequence[ArrayLike]], path: str | Path, row: str, column: str) -> Path:
+    """A grid of (H, W) maps of numbers from 0 to 1; ``row`` and ``column`` say what is counted along either side."""
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(2.6 * columns + 0.6, 2.6 * len(rows) + 0.4), facecolor=style.BACKGROUND)
+    FigureCanvasAgg(figure)
+    for number, (maps, panels) in enumerate(zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True)):
+        for position, (values, axes) in enumerate(zip(maps, panels, strict=False)):
+            axes.imshow(np.asarray(values), vmin=0, vmax=1, origin="lower")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(f"{row} {number}, {column} {position}", color=style.TEXT, fontsize=9)
     figure.tight_layout()
     return save_figure(figure, path)
 

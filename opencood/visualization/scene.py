@@ -38,6 +38,7 @@ class BevScene:
         scores: (M,) of the predictions, or None for no labels.
         point_agents: (N,) index into ``agents`` that measured each point; None colours by height.
         left_hand: the data set has y to the right (OPV2V, V2XSet), so y points down in the picture.
+        judged: a detector was asked; otherwise no ground truth is missed.
     """
 
     extent: tuple[float, float, float, float]
@@ -50,9 +51,12 @@ class BevScene:
     left_hand: bool = False
     title: str = ""
     subtitle: str = field(default="")
+    judged: bool = True
 
     def found(self, iou: float = 0.5) -> np.ndarray:
         """(K,) True for ground truths that some prediction overlaps with at least ``iou`` (BEV)."""
+        if not self.judged:
+            return np.ones(len(self.ground_truth), bool)
         if not len(self.predictions) or not len(self.ground_truth):
             return np.zeros(len(self.ground_truth), bool)
         return np.asarray(bev_iou(self.ground_truth, self.predictions)).max(axis=1) >= iou

@@ -1,0 +1,15 @@
+#!/usr/bin/env python
+"""Samples per second and memory of a training: tools/profile.py under its published name."""
+
+from __future__ import annotations
+
+if not __package__:
+    import _clone  # noqa: F401  (run as a script: puts the clone's root on the import path)
+
+from opencood.tools._cli import run
+from opencood.tools._profilers import profiler
+
+main = profiler("profiler/traintp_calc", training=True)
+
+if __name__ == "__main__":
+    run(main)
