@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from opencood.config.flavor import quirk
 from opencood.config.tree import given, lookup, section
+from opencood.errors import ConfigError
 
 PRETRAINED = frozenset({"second_coopre", "masked_bev_pretrain"})
 RATIO = 0.7
@@ -65,6 +66,20 @@ class Pretraining:
 def is_pretraining(hypes: Mapping[str, Any]) -> bool:
     """Whether a configuration trains without a detector, so that nothing can be detected or tested."""
     return lookup(hypes, "model.core_method") in PRETRAINED
+
+
+def refuse_pretraining(hypes: Mapping[str, Any], what: str) -> None:
+    """Refuse a configuration of pretraining where a detector is needed.
+
+    Raises:
+        ConfigError: so it is; ``what`` cannot be done.
+    """
+    if is_pretraining(hypes):
+        name = lookup(hypes, "model.core_method")
+        raise ConfigError(
+            f"model.core_method: '{name}' pretrains an encoder and detects nothing, so {what}. Start a detector from "
+            "it (finetune.py), or look at what it predicts (show_reconstruction.py)."
+        )
 
 
 def _given(own: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from opencood.communication import Message, encode
 from opencood.config.loader import Hypes
+from opencood.config.pretrain import refuse_pretraining
 from opencood.config.tree import section
 from opencood.errors import ConfigError
 from opencood.experiments.backend_egos import backends_of
@@ -68,6 +69,7 @@ def describe(hypes: Hypes, agents: int | None = None, voxels: int = VOXELS) -> M
     Raises:
         ConfigError: no model, or the configuration does not say what its sensors give.
     """
+    refuse_pretraining(hypes, "there are no stages to describe; what it hides depends on the points")
     with META:
         model = build_from_scratch(hypes)
     model.eval()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from opencood.batch import to_device
 from opencood.config.loader import Hypes
+from opencood.config.pretrain import refuse_pretraining
 from opencood.data.build import seed_of
 from opencood.data.frame import EGO
 from opencood.errors import ConfigError, DataError
@@ -115,6 +116,7 @@ def run_overfit(
     if frames < 1 or steps < 1:
         raise ConfigError(f"--overfit {frames}, --overfit_steps {steps}: both must be at least 1.")
     hypes = open_hypes(hypes_path, model_dir, options.seed, options.perturb)
+    refuse_pretraining(hypes, "there are no boxes to learn by heart")
     device = choose_device(options.device)
     few = FewFrames(hypes, frames)
     settings = settings_from(hypes, seed=seed_of(hypes))

@@ -17,6 +17,7 @@ from opencood.communication import Channel, ChannelSettings
 from opencood.config.flavor import parity_of
 from opencood.config.loader import Hypes
 from opencood.config.overrides import parse_range
+from opencood.config.pretrain import refuse_pretraining
 from opencood.data.perturb.settings import describe
 from opencood.errors import CheckpointError, ConfigError
 from opencood.experiments.build import build_dataset, build_model
@@ -160,6 +161,7 @@ def open_session(options: InferenceOptions) -> Session:
         options.range_quirk,
         options.test_dir,
     )
+    refuse_pretraining(hypes, "there is nothing to test")
     method = choose_method(options.fusion_method, hypes)
     agents = parse_agents(options.agents)
     check_agents(method, agents)

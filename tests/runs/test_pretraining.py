@@ -12,7 +12,7 @@ from opencood.errors import CheckpointError, ConfigError
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
-from opencood.tools import finetune, show_reconstruction, train
+from opencood.tools import describe_model, finetune, inference, show_reconstruction, train
 
 pytestmark = pytest.mark.slow
 SMALL = [-25.6, -25.6, -3, 25.6, 25.6, 1]
@@ -114,6 +114,18 @@ def test_a_picture_of_what_was_hidden(hypes, tmp_path, capsys):
     assert "hidden cells: predicted points are" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="--index: the split has the frames 0 to 1, not 9"):
         show_reconstruction.main(["--model_dir", str(run), "--index", "9"])
+
+
+def test_what_needs_a_detector_says_so(hypes, tmp_path):
+    file = hypes("coopre", "unlabelled")
+    with pytest.raises(ConfigError, match="pretrains an encoder.*learn by heart.*finetune.py"):
+        train.main(["-y", file, "--overfit", "1", *QUIET])
+    with pytest.raises(ConfigError, match="pretrains an encoder.*no stages to describe"):
+        describe_model.main(["-y", file])
+    (tmp_path / "run").mkdir()
+    shutil.copy(file, tmp_path / "run" / "config.yaml")
+    with pytest.raises(ConfigError, match="pretrains an encoder.*nothing to test"):
+        inference.main(["--model_dir", str(tmp_path / "run"), "--untrained"])
 
 
 def test_what_cannot_be_started_from(hypes, tmp_path):
