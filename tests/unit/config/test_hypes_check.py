@@ -72,8 +72,8 @@ def test_building_a_file_without_a_model_is_an_error(tmp_path: Path, sample: Any
 
 
 def test_published_methods_are_refused_by_name(tmp_path: Path, sample: Any) -> None:
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump(sample(model={"core_method": "homo_pyramid_x", "args": {}})))
-    assert "'homo_pyramid_x' is a published model" in check_file(tmp_path / "a.yaml").error
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(sample(model={"core_method": "heter_stamp_x", "args": {}})))
+    assert "'heter_stamp_x' is a published model" in check_file(tmp_path / "a.yaml").error
     (tmp_path / "b.yaml").write_text(yaml.safe_dump({"model": {"core_method": "heter_diffcomm_single", "args": 3}}))
     error = check_file(tmp_path / "b.yaml").error
     assert "'heter_diffcomm_single' is published" in error and "never published" in error and "b.yaml:" in error
