@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo demo-smallest test check lint contracts fast benchmarks clean install
+.PHONY: demo demo-smallest smoke test check lint contracts fast benchmarks clean install
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -20,6 +20,10 @@ demo: $(READY)  ## simulate, train, evaluate, print one table (under 10 minutes 
 
 demo-smallest: $(READY)  ## the same road at its smallest size: checks the pipeline, not the ranking
 	$(RUN) opencood/tools/demo.py --preset smallest --out demo_output/smallest
+
+smoke: $(READY)  ## train and test a published file of every repository at its smallest size; prints the seconds of each
+	rm -rf demo_output/smoke
+	$(RUN) opencood/tools/run_recipe.py opencood/recipes/smoke/[a-z]*.yaml --out demo_output/smoke
 
 test: $(READY)  ## every test, whole runs and golden cases included
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal

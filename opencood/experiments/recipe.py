@@ -19,6 +19,7 @@ A recipe is a YAML map (see ``opencood/recipes``)::
     parameters: {m3 joins: [m3]}    # what some trainings change, as a table
     measured: {base: 300}           # seconds that stages took elsewhere, for the estimate of a first run
     bands: published                # AP by distance from the ego too: bands of inference.py
+    shrink: true                    # every hypes file at the size of check_hypes.py --step: tries the workflow only
 
 A stage with ``seeds: [0]`` is run for these seeds of the recipe alone.
 Stages come in the order in which they run; each names only earlier ones, or existing run folders. Where a
@@ -46,7 +47,7 @@ from opencood.errors import ConfigError, nearest
 from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.run_places import LOGS
 
-TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "parameters", "measured", "bands")
+TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "parameters", "measured", "bands", "shrink")
 # Kind of stage -> the keys it may have besides its own.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": (),
@@ -129,6 +130,7 @@ class Recipe:
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     bands: str | None = None
+    shrink: bool = False
 
     def stage(self, name: str) -> Stage | None:
         """The stage of a name, or None when it names a run folder."""
@@ -179,6 +181,7 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         parameters={str(k): tuple(v) for k, v in _map(content.get("parameters") or {}, f"{file}: parameters").items()},
         measured={str(k): float(v) for k, v in _map(content.get("measured") or {}, f"{file}: measured").items()},
         bands=content.get("bands"),
+        shrink=_flag(content.get("shrink", False), f"{file}: shrink"),
     )
     parse_bands(recipe.bands)
     for stage in recipe.stages.values():
@@ -188,6 +191,12 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         if name not in recipe.stages or recipe.stages[name].kind != "train":
             raise ConfigError(f"{file}: parameters: '{name}' is no training.{nearest(name, recipe.stages)}")
     return recipe
+
+
+def _flag(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{place}: expected true or false, found {value!r}.")
+    return value
 
 
 def _content(file: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from opencood.experiments.devices import choose_device
 from opencood.experiments.recipe_stages import Task
 from opencood.experiments.recipe_tests import tests_of
 from opencood.training.settings import settings_from
+from opencood.training.step import Criterion
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,13 @@ def _seconds_of_step(hypes: Hypes, dataset: Any, device: torch.device, training:
     if batch is None:
         return reading
     ego, model = to_device(batch["ego"], device), build_from_scratch(hypes).to(device).train(training)
-    loss = build_loss(hypes)
+    criterion = Criterion(build_loss(hypes), dataset.supervise_single)
     for _ in range(2):
         started = perf_counter()
         with torch.set_grad_enabled(training):
             outputs = model(ego)
         if training:
-            total, _ = loss(outputs, ego["label_dict"])
+            total = criterion.total(criterion(outputs, ego))
             if total.requires_grad:
                 total.backward()
         if device.type == "cuda":

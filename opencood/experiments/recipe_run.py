@@ -89,8 +89,7 @@ class Runner:
         Raises:
             OpencoodError: a task failed; the message names it and its log. What was done before stays done.
         """
-        for line in self.estimate():
-            log.info("%s", line)
+        self._log_estimate()
         for number, task in enumerate(self.tasks, 1):
             verdict = self._verdict(task)
             place = f"[{number}/{len(self.tasks)}] {task.name}"
@@ -101,11 +100,16 @@ class Runner:
             self._run_task(task)
             log.info("%s: %.0f s", place, self.records[task.name].seconds)
             if task.stage.kind == "simulate":  # now there is something to measure with
-                for line in self.estimate():
-                    log.info("%s", line)
+                self._log_estimate()
         table = make_table(self.recipe, {name: record.facts for name, record in self.records.items()})
         table.save(self.recipe.out)
         return table
+
+    def _log_estimate(self) -> None:
+        if self.recipe.shrink:  # a trial takes less time than its estimate
+            return
+        for line in self.estimate():
+            log.info("%s", line)
 
     def _run_task(self, task: Task) -> None:
         started, spent_before = perf_counter(), _cpu_seconds()

@@ -29,6 +29,7 @@ from opencood.experiments.merging import MERGED, merge_runs
 from opencood.experiments.protocol import file_digest
 from opencood.experiments.recipe import TRAINED, Recipe, Stage
 from opencood.experiments.recipe_tests import run_tests
+from opencood.experiments.shrink import shrink
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
 from opencood.experiments.training import TrainingOptions, run_training
 from opencood.models.checkpoints import find_checkpoint, write_state_dict
@@ -87,7 +88,8 @@ class Task:
             content = update_dict(overlaid(content, {k: v for k, v in changes.items() if k != EVERYWHERE}), everywhere)
         for key, need in self.stage.weights.items():
             content = with_value(content, f"model.args.{key}", str(checkpoint_in(self.run(need))))
-        return reparse(hypes.replaced(content))
+        made = reparse(hypes.replaced(content))
+        return shrink(made) if self.recipe.shrink else made
 
     def data(self) -> list[Path]:
         """The data folders that the recipe gives it, to be used together; none where the hypes file decides."""

@@ -166,7 +166,7 @@ class Trainer:
                     continue
                 ego = self.feed.on_device(batch, epoch)
                 for name in self.backends.in_turn():
-                    loss, _ = self.loss(self.stepper.predict(ego), ego["label_dict"])
+                    loss, _ = self.loss(self.stepper.predict(ego), self.stepper.criterion.targets(ego))
                     totals[name, "sum"] = totals.get((name, "sum"), 0.0) + float(loss)
                     totals[name, "count"] = totals.get((name, "count"), 0.0) + 1
         summed = self.world.sum_by_key(totals)

@@ -35,12 +35,16 @@ class Criterion:
     supervise_single: bool = False
     single_weight: float = 1.0
 
-    def calls(self, ego: Mapping[str, Any]) -> dict[str, Mapping[str, Tensor]]:
-        """Targets of each call by suffix."""
+    def targets(self, ego: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Targets of the main call."""
         if hasattr(self.loss, "targets"):  # a loss of several tasks takes more than the labels of one
-            return {"": self.loss.targets(ego)}
-        single = {"_single": ego["label_dict_single"]} if self.supervise_single else {}
-        return {"": ego["label_dict"], **single}
+            return self.loss.targets(ego)
+        return ego["label_dict"]
+
+    def calls(self, ego: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """Targets of each call by suffix."""
+        single = self.supervise_single and not hasattr(self.loss, "targets")
+        return {"": self.targets(ego)} | ({"_single": ego["label_dict_single"]} if single else {})
 
     def __call__(self, outputs: Mapping[str, Any], ego: Mapping[str, Any]) -> Shares:
         """(loss, terms) of each call, as one process sees them."""

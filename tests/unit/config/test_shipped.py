@@ -76,6 +76,31 @@ def test_files_of_coopre_mean_and_build_what_the_published_ones_do(corpus: Path,
     builds_what_is_published(corpus, published, ours.replaced({**ours, "parity": "published"}))
 
 
+# Files of the older relatives: ours -> the repository, and the name there.
+OLDER = {
+    "point_pillar_fcooper.yaml": "OpenCOOD/point_pillar_fcooper.yaml",
+    "v2v4real/point_pillar_fcooper.yaml": "V2V4Real/point_pillar_fcooper.yaml",
+    "v2xreal/point_pillar_fcooper.yaml": "V2X-Real/point_pillar_fcooper.yaml",
+    **{name: f"CoAlign/{name}" for name in FILES if "lidar_only_with_noise/" in name},
+    **{name: f"STAMP/{name}" for name in FILES if "task_agnostic/" in name},
+}
+
+
+@pytest.mark.parametrize(("name", "theirs"), OLDER.items())
+def test_files_of_older_relatives_mean_and_build_what_the_published_ones_do(
+    corpus: Path, name: str, theirs: str
+) -> None:
+    """But for the folders: theirs name other ones, and no test split."""
+    published = corpus / "hypes" / theirs
+    ours, other = load_yaml(SHIPPED / name), load_yaml(published)
+    assert ours["flavor"] == other["flavor"]
+    folders = ("root_dir", "validate_dir", "test_dir")
+    assert digest({k: v for k, v in ours.items() if k not in folders}) == digest(
+        {k: v for k, v in other.items() if k not in folders}
+    )
+    builds_what_is_published(corpus, published, ours.replaced({**ours, "parity": "published"}))
+
+
 def builds_what_is_published(corpus: Path, published: Path, ours: Hypes) -> None:
     """Derived values and the detector are those that the corpus lists for the published file.
 
