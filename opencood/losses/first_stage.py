@@ -92,11 +92,11 @@ class CiassdLoss(PointPillarLoss):
 
 @register("loss", "fpvrcnn_loss")
 class FpvrcnnLoss(Loss):
-    """The loss of the first stage of FPV-RCNN.
+    """The losses of both stages of FPV-RCNN; that of the second where the detector ran it.
 
     Args:
         stage1: arguments of ``ciassd_loss``.
-        stage2: of the second stage, which is not trained here.
+        stage2: {cls: {weight}, iou: {sigma, weight}, reg: {sigma, weight, code_weights}} of the second stage.
         hypes: the configuration.
     """
 
@@ -104,17 +104,36 @@ class FpvrcnnLoss(Loss):
         self, stage1: dict[str, Any], stage2: dict[str, Any] | None = None, hypes: Mapping[str, Any] | None = None
     ):
         self.first: Loss = REGISTRY.build("loss", "ciassd_loss", stage1, where="loss.args.stage1", hypes=hypes)
+        self.second = dict(stage2 or {})
 
     def parts(self, outputs: Outputs, targets: Targets, suffix: str = "") -> Parts:
-        """The parts of ``ciassd_loss``.
+        """The parts of ``ciassd_loss`` and, of a second stage, ``rcnn_loss`` in three parts.
 
         Raises:
-            ConfigError: the detector has run its second stage, which has no loss here.
+            ConfigError: the second stage ran, but its section is missing.
         """
-        if SECOND_STAGE in outputs:
-            raise ConfigError("loss.core_method: fpvrcnn_loss trains the first stage; set activate_stage2: false.")
         first: Any = targets.get("stage1", targets)  # samples of detectors in two stages keep targets of both apart
-        return self.first.parts(outputs, first, suffix)
+        parts = self.first.parts(outputs, first, suffix)
+        if "rcnn_label_dict" not in outputs:
+            return parts
+        return parts | self._second_parts(outputs[SECOND_STAGE], outputs["rcnn_label_dict"])
+
+    def _second_parts(self, heads: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Parts:
+        weights = {name: self._setting(name, "weight") for name in ("cls", "iou", "reg")}
+        positive = labels["cls"]
+        entropy = F.binary_cross_entropy_with_logits(heads["rcnn_cls"].float(), positive, reduction="sum")
+        wanted = 2 * (labels["iou"] - 0.5)
+        overlap = f.smooth_l1(heads["rcnn_iou"].float() - wanted, self._setting("iou", "sigma"))
+        distance = f.smooth_l1(heads["rcnn_reg"].float() - labels["reg"], self._setting("reg", "sigma"))
+        distance = distance * positive.new_tensor(section(self.second, "reg").get("code_weights") or [1.0])
+        return {
+            "rcnn_loss/cls": Part(entropy * weights["cls"], positive.numel()),
+            "rcnn_loss/iou": Part((overlap * positive).sum() * weights["iou"], positive.numel()),
+            "rcnn_loss/reg": Part((distance * positive).sum() * weights["reg"], positive.sum(), floor=1.0),
+        }
+
+    def _setting(self, name: str, key: str) -> float:
+        return number(dict(section(self.second, name)), key, f"loss.args.stage2.{name}")
 
 
 def _anchors(hypes: Mapping[str, Any]) -> tuple[str, Tensor]:

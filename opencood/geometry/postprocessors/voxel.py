@@ -121,16 +121,16 @@ class VoxelPostprocessor:
         Args:
             outputs: heads (N, ...) of N agents.
         """
-        agents = [self._candidates(heads.row_of(outputs, n)) for n in range(len(heads.need_head(outputs, "cls_preds")))]
+        agents = self.proposals(outputs)
         if not any(len(found) for found in agents):
             return None, None, None
         corners = [boxes_to_corners_3d(found.boxes, self.order) for found in agents]
-        kept = [self._suppressed(*pair) for pair in zip(corners, agents, strict=True)]
-        return (
-            [c[k] for c, k in zip(corners, kept, strict=True)],
-            [found.boxes[k] for found, k in zip(agents, kept, strict=True)],
-            [found.extra[k] for found, k in zip(agents, kept, strict=True)],
-        )
+        return corners, [found.boxes for found in agents], [found.extra for found in agents]
+
+    def proposals(self, outputs: Outputs) -> list[Candidates]:
+        """Return what every agent of a batch (N, ...) sees by itself, in its own frame, by descending score."""
+        agents = [self._candidates(heads.row_of(outputs, n)) for n in range(len(heads.need_head(outputs, "cls_preds")))]
+        return [found.take(self._suppressed(boxes_to_corners_3d(found.boxes, self.order), found)) for found in agents]
 
     # Ground truth
 

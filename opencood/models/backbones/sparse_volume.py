@@ -50,6 +50,10 @@ class SparseBackbone3d(nn.Module):
         self.conv4 = nn.Sequential(SparseBlock(64, deepest, HALVE_CLIPPED), *_same(deepest, 2, residual))
         self.conv_out = SparseBlock(deepest, depth_channels, SQUEEZE)
         self.slices = _slices(shape)
+        halved = HALVE.output_shape(shape)
+        quarter = HALVE.output_shape(halved)
+        # Cells along z, y, x after each stage.
+        self.level_shapes = (shape, halved, quarter, HALVE_CLIPPED.output_shape(quarter))
         self.out_channels = depth_channels * self.slices
 
     def levels(self, volume: SparseTensor) -> list[SparseTensor]:
@@ -63,7 +67,10 @@ class SparseBackbone3d(nn.Module):
 
     def forward(self, features: Tensor, coords: Tensor, agents: int) -> Tensor:
         """Voxel features (M, C) at (M, 4) [agent, z, y, x] to a map (agents, C' * D, H, W), channel c * D + d."""
-        deepest = self.levels(SparseTensor.of(features, coords, self.shape, agents))[-1]
+        return self.flattened(self.levels(SparseTensor.of(features, coords, self.shape, agents))[-1])
+
+    def flattened(self, deepest: SparseTensor) -> Tensor:
+        """The volume of the last stage to a map (agents, C' * D, H, W), channel c * D + d."""
         return self.conv_out(deepest).dense().flatten(1, 2)
 
 

@@ -14,10 +14,13 @@ from opencood.errors import ConfigError
 from opencood.models.backbones.sparse_volume import SparseBackbone3d
 from opencood.models.encoders.base import Encoded, agents_in
 from opencood.models.encoders.point_pillar import grid_size
+from opencood.models.sparse.volume import SparseTensor
 from opencood.registry import register
 
 POINT_FEATURES = 4
 BLOCK = "spconv_block"
+# Extra outputs, for second stages only.
+LEVELS, BEV = "_levels", "_bev"
 
 
 class SparseEncoder(nn.Module):
@@ -33,6 +36,8 @@ class SparseEncoder(nn.Module):
         self.add_module(name, backbone)
         self.name = name
         self.out_channels = backbone.out_channels
+        # Second stages look at the map and the sparse levels once more.
+        self.keeps_levels = False
 
     def forward(self, inputs: Mapping[str, Tensor], agents: int | None = None) -> Encoded:
         """Map (agents, C, H, W) of ``voxel_features`` (M, P, F), ``voxel_coords`` (M, 4), ``voxel_num_points`` (M,).
@@ -43,8 +48,13 @@ class SparseEncoder(nn.Module):
             DataError: a voxel lies outside the grid.
         """
         coords = inputs["voxel_coords"]
-        backbone = self.get_submodule(self.name)
-        return Encoded(backbone(mean_points(inputs), coords, agents_in(coords, agents)), {})
+        backbone: Any = self.get_submodule(self.name)
+        means, found = mean_points(inputs), agents_in(coords, agents)
+        if not self.keeps_levels:
+            return Encoded(backbone(means, coords, found), {})
+        levels = backbone.levels(SparseTensor.of(means, coords, backbone.shape, found))
+        level = backbone.flattened(levels[-1])
+        return Encoded(level, {LEVELS: levels, BEV: level})
 
 
 def mean_points(voxels: Mapping[str, Tensor]) -> Tensor:

@@ -90,7 +90,45 @@ def test_the_first_stage_of_two():
     want, _ = build()({"stage1_out": heads}, targets)
     got, _ = build("fpvrcnn_loss")({"stage1_out": heads}, {"stage1": targets, "stage2": {}})
     assert got == want
-    with pytest.raises(ConfigError, match="activate_stage2"):
-        build("fpvrcnn_loss")({"stage1_out": heads, "stage2_out": {}}, targets)
     with pytest.raises(ConfigError, match="anchor_args: missing"):
         build_loss({"loss": {"core_method": "ciassd_loss", "args": STAGE}})
+
+
+def test_the_second_stage():
+    """By hand: two boxes of which one is an object, overlaps 0.7 and 0.2."""
+    heads, targets = stage(x=0.1)
+    second = {
+        "rcnn_cls": torch.tensor([[0.4], [-1.0]], requires_grad=True),
+        "rcnn_iou": torch.tensor([[0.1], [0.9]]),
+        "rcnn_reg": torch.full((2, 7), 0.05),
+    }
+    labels = {"cls": torch.tensor([[1.0], [0.0]]), "iou": torch.tensor([[0.7], [0.2]]), "reg": torch.zeros(2, 7)}
+    arguments = {
+        "cls": {"weight": 2.0},
+        "iou": {"sigma": 3.0, "weight": 1.0},
+        "reg": {"sigma": 3.0, "weight": 0.5, "code_weights": [20.0]},
+    }
+    loss = build_loss(
+        {
+            "loss": {"core_method": "fpvrcnn_loss", "args": {"stage1": STAGE, "stage2": arguments}},
+            "postprocess": {"order": "hwl", "anchor_args": ANCHORS},
+        }
+    )
+    outputs = {"stage1_out": heads, "stage2_out": second, "rcnn_label_dict": labels}
+    total, terms = loss(outputs, {"stage1": targets, "stage2": {}})
+    first, _ = loss({"stage1_out": heads}, {"stage1": targets, "stage2": {}})
+    entropy = (math.log1p(math.exp(-0.4)) + math.log1p(math.exp(-1.0))) / 2 * 2.0
+    overlap = (0.3 - 0.5 / 9) / 2  # linear beyond 1 / 9
+    distance = 7 * 0.5 * 9 * 0.05**2 * 20 * 0.5
+    assert float(terms["rcnn_loss"]) == pytest.approx(entropy + overlap + distance, rel=1e-4)
+    assert float(total.detach()) == pytest.approx(float(first.detach()) + entropy + overlap + distance, rel=1e-4)
+    total.backward()
+    assert second["rcnn_cls"].grad is not None
+    del arguments["iou"]
+    with pytest.raises(ConfigError, match="loss.args.stage2.iou.weight: missing"):
+        build_loss(
+            {
+                "loss": {"core_method": "fpvrcnn_loss", "args": {"stage1": STAGE, "stage2": arguments}},
+                "postprocess": {"order": "hwl", "anchor_args": ANCHORS},
+            }
+        )(outputs, {"stage1": targets})
