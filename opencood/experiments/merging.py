@@ -122,6 +122,12 @@ def remove_m4_trunk(file: Path) -> Path:
     return _edit(file, lambda state: tools.without_parts(state, tools.UNUSED_TRUNK))
 
 
+def rename(file: Path, direction: str) -> Path:
+    """Give the entries the names of another family (see ``models.renaming``), in place; the old file is kept."""
+    tools.rename_model_dict_keys(file, direction)
+    return file
+
+
 def add_head_suffix(folder: Path, suffix: str, out: Path) -> Path:
     """Write the checkpoint of a run folder with ``_suffix`` behind the names of its heads to ``out``."""
     [(file, _)] = checkpoints_of([folder])

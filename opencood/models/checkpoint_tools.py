@@ -13,6 +13,7 @@ from torch import Tensor
 
 from opencood.errors import CheckpointError, StorageError, nearest
 from opencood.models.checkpoints import read_state_dict, write_state_dict
+from opencood.models.renaming import renamed
 
 Value = TypeVar("Value")
 
@@ -69,22 +70,22 @@ def parts_only(state: Mapping[str, Value], parts: Iterable[str]) -> dict[str, Va
 
 def with_new_names(state: Mapping[str, Value]) -> dict[str, Value]:
     """The entries of an early version under the names of today (``rename_to_new_version``)."""
-    renamed = {}
+    named = {}
     for key, value in state.items():
         for old, new in OLD_NAMES:
             key = key.replace(old, new)
-        renamed[key] = value
-    return renamed
+        named[key] = value
+    return named
 
 
 def with_head_suffix(state: Mapping[str, Value], suffix: str) -> dict[str, Value]:
     """The entries with ``_suffix`` behind the names of the three heads (``add_suffix_to_keys_save``)."""
-    renamed = {}
+    named = {}
     for key, value in state.items():
         for head in HEADS:
             key = key.replace(f"{head}.", f"{head}_{suffix}.")
-        renamed[key] = value
-    return renamed
+        named[key] = value
+    return named
 
 
 def as_type(state: Mapping[str, Value], old: str, new: str) -> dict[str, Value]:
@@ -145,28 +146,34 @@ def rename_keys(state: Mapping[str, Value], rules: Mapping[str, str]) -> dict[st
     Raises:
         CheckpointError: a rule without ``*`` names a key that is not there.
     """
-    renamed = dict(state)
+    named = dict(state)
     for old, new in rules.items():
-        if not old.endswith(WILDCARD) and old not in renamed:
-            raise CheckpointError(f"rename: there is no key '{old}'.{nearest(old, renamed)}")
+        if not old.endswith(WILDCARD) and old not in named:
+            raise CheckpointError(f"rename: there is no key '{old}'.{nearest(old, named)}")
         prefix, replacement = old.removesuffix(WILDCARD), new.removesuffix(WILDCARD)
-        hits = [key for key in renamed if key == old or (old.endswith(WILDCARD) and key.startswith(prefix))]
+        hits = [key for key in named if key == old or (old.endswith(WILDCARD) and key.startswith(prefix))]
         for key in hits:
-            value = renamed.pop(key)
+            value = named.pop(key)
             if new:
-                renamed[key.replace(prefix, replacement)] = value
-    return renamed
+                named[key.replace(prefix, replacement)] = value
+    return named
 
 
-def rename_model_dict_keys(pretrained_dict_path: str | os.PathLike[str], rename_dict: Mapping[str, str]) -> None:
-    """Rename the keys of a checkpoint file in place, by the rules of :func:`rename_keys`.
+def rename_model_dict_keys(pretrained_dict_path: str | os.PathLike[str], rename_dict: Mapping[str, str] | str) -> None:
+    """Rename the keys of a checkpoint file in place, by the rules of :func:`rename_keys` or by ready ones.
 
     The file as it was stays beside it, with ``_before_rename`` in its name.
 
+    Args:
+        rename_dict: rules old -> new, or a direction: ``homogeneous->m1``, ``m1->homogeneous``, ``m1->opencood`` (see
+            ``renaming``).
+
     Raises:
         CheckpointError: the file is no checkpoint, or a rule does not fit it.
+        ConfigError: unknown direction.
     """
     path = Path(pretrained_dict_path)
-    renamed = rename_keys(read_state_dict(path), rename_dict)
+    state = read_state_dict(path)
+    changed = renamed(state, rename_dict) if isinstance(rename_dict, str) else rename_keys(state, rename_dict)
     keep(path, path.with_name(f"{path.stem}_before_rename{path.suffix}"))
-    write_state_dict(renamed, path)
+    write_state_dict(changed, path)

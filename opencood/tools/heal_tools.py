@@ -30,6 +30,9 @@ def parser() -> Parser:
         ("remove_m4_trunk", "drop the unused image trunk of modality m4"),
     ):
         commands.add_parser(name, help=f"{what}, in place; the old file is kept").add_argument("file", type=Path)
+    renaming = commands.add_parser("rename", help="give a checkpoint the names of another family, in place")
+    renaming.add_argument("file", type=Path)
+    renaming.add_argument("direction", help="homogeneous->m1, m1->homogeneous, m1->opencood (quote it)")
     suffixed = commands.add_parser("add_suffix_to_keys_save", help="write OUT with _SUFFIX behind the heads' names")
     suffixed.add_argument("folder", type=Path, metavar="DIR")
     suffixed.add_argument("suffix", metavar="SUFFIX")
@@ -58,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"wrote {merging.add_head_suffix(given.folder, given.suffix, given.out)}")
     elif given.command == "half_precision":
         print(f"wrote {merging.half_precision(given.folder, given.out, given.without)}")
+    elif given.command == "rename":
+        print(f"wrote {merging.rename(given.file, given.direction)}; the old file is kept beside it")
     else:
         print(f"wrote {getattr(merging, given.command)(given.file)}; the old file is kept beside it")
 
