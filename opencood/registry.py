@@ -48,6 +48,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "opencood.models.assemblies_voxels",
         "opencood.models.assemblies_opencood",
         "opencood.models.assemblies_cameras",
+        "opencood.models.assemblies_center",
         "opencood.models.assemblies_hmvit",
         "opencood.models.assemblies_rcnn",
         "opencood.models.assemblies_gencomm",

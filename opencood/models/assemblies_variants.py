@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from opencood.models import parts, parts_variants
@@ -28,10 +29,10 @@ CAMERA_ARGS = frozenset(parts_variants.CAMERA_ARGS) | {"bevout_feature", "shrink
 ANCHOR_ARGS = frozenset({"anchor_number", "anchor_num", "num_class", "dir_args", "in_head"})
 
 
-def center_point(row: Assembly, name: str, summary: str) -> Assembly:
+def center_point(row: Assembly, name: str, summary: str, heads: Sequence[Part] = CENTER_HEADS) -> Assembly:
     """A PointPillars row with the heads of CenterPoint."""
     args = row.args | {"out_size_factor"}
-    return replace(row, name=name, summary=summary, parts=with_heads(row, CENTER_HEADS), args=args)
+    return replace(row, name=name, summary=summary, parts=with_heads(row, heads), args=args)
 
 
 ASSEMBLIES = (

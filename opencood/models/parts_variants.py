@@ -60,6 +60,12 @@ def center_decoder(ctx: Context) -> nn.Module:
     return CenterDecoder(ctx.need("voxel_size"), ctx.lidar_range, ctx.need("out_size_factor"))
 
 
+def exponential_center_decoder(ctx: Context) -> nn.Module:
+    """The same where z is in metres and the three sizes are logarithms (``center_point_intermediate``)."""
+    args = (ctx.need("voxel_size"), ctx.lidar_range, ctx.need("out_size_factor"))
+    return CenterDecoder(*args, exponential=True)
+
+
 def log_variances(ctx: Context) -> nn.Module:
     """``uncertainty_dim`` log variances of every anchor, channel a * dim + k."""
     anchors, _ = anchor_counts(ctx)

@@ -18,7 +18,6 @@ _FAMILIES = (
         f"STAMP's protocol {_NOT_YET}",
     ),
     (r"point_transformer", "nothing describes how this encoder is built"),
-    (r"center_point_(intermediate\w*|where2comm)", f"this homogeneous model {_NOT_YET}"),
 )
 
 

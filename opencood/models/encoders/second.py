@@ -47,9 +47,9 @@ class SparseEncoder(nn.Module):
         Raises:
             DataError: a voxel lies outside the grid.
         """
-        coords, means = inputs["voxel_coords"], mean_points(inputs)
+        coords = inputs["voxel_coords"]
         backbone: Any = self.get_submodule(self.name)
-        found = agents_in(coords, agents)
+        means, found = mean_points(inputs), agents_in(coords, agents)
         if not self.keeps_levels:
             return Encoded(backbone(means, coords, found), {})
         levels = backbone.levels(SparseTensor.of(means, coords, backbone.shape, found))

@@ -29,10 +29,18 @@ class CenterDecoder(nn.Module):
         voxel_size: x, y, z in metres.
         lidar_range: of which the lower ends x0, y0, z0 are the origin.
         out_size_factor: voxels per cell of the map.
+        exponential: z is in metres already, and the sizes are logarithms of metres.
     """
 
-    def __init__(self, voxel_size: Sequence[float], lidar_range: Sequence[float], out_size_factor: float) -> None:
+    def __init__(
+        self,
+        voxel_size: Sequence[float],
+        lidar_range: Sequence[float],
+        out_size_factor: float,
+        exponential: bool = False,
+    ) -> None:
         super().__init__()
+        self.exponential = exponential
         self.cell: Tensor
         self.origin: Tensor
         self.register_buffer("cell", out_size_factor * torch.tensor(voxel_size, dtype=torch.float32), persistent=False)
@@ -53,4 +61,8 @@ class CenterDecoder(nn.Module):
         corner = torch.stack([x, y, torch.zeros_like(x)], dim=-1)
         centre = (corner + numbers[..., :3]) * self.cell + self.origin
         yaw = torch.atan2(numbers[..., 6], numbers[..., 7])
-        return torch.cat([centre, numbers[..., 3:6] * self.cell, yaw[..., None]], dim=-1)
+        sizes = numbers[..., 3:6] * self.cell
+        if self.exponential:
+            centre = torch.cat([centre[..., :2], numbers[..., 2:3]], dim=-1)
+            sizes = numbers[..., 3:6].exp()
+        return torch.cat([centre, sizes, yaw[..., None]], dim=-1)

@@ -166,6 +166,16 @@ MODELS |= {
         "hetero_decoder": {"input_dim": 24, "num_layer": 1, "num_ch_dec": [16], "anchor_number": 2},
     },
 }
+MODELS |= {
+    "center_point_intermediate": PILLARS | {"base_bev_backbone": BASE | {"compression": 1}} | CENTER,
+    "center_point_where2comm": NECKED
+    | {
+        "where2comm_fusion": {"in_channels": 24, "num_filters": [16, 32], "multi_scale": True}
+        | CONFIDENT
+        | {"communication": CONFIDENT["communication"] | {"threshold": 0.0102}}
+    }
+    | CENTER,
+}
 ALONE = {"heter_pyramid_single", "heter_model_late", "point_pillar", "point_pillar_uncertainty", "center_point"}
 COLLABORATIVE = [name for name in MODELS if name not in ALONE]
 

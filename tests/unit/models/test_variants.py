@@ -50,7 +50,19 @@ def test_center_box_by_hand():
     torch.testing.assert_close(box, torch.tensor(expected))
 
 
-@pytest.mark.parametrize("name", ["center_point", "center_point_baseline", "center_point_baseline_multiscale"])
+def test_center_box_with_exponential_sizes():
+    decoder = CenterDecoder([0.4, 0.8, 4.0], [-10, -20, -3, 10, 20, 1], 2, exponential=True)
+    raw = torch.zeros(1, 8, 3, 5)
+    raw[0, :, 2, 4] = torch.tensor([0.25, 0.5, -1.125, 0.7, 0.5, 0.25, 0.0, 1.0])
+    box = decoder.boxes(raw)[0, 2, 4]
+    expected = [-10 + 4.25 * 0.8, -20 + 2.5 * 1.6, -1.125, math.exp(0.7), math.exp(0.5), math.exp(0.25), 0.0]
+    torch.testing.assert_close(box, torch.tensor(expected))
+
+
+CENTER_DETECTORS = [name for name in samples.MODELS if name.startswith("center_point")]
+
+
+@pytest.mark.parametrize("name", CENTER_DETECTORS)
 def test_center_detectors_train(name):
     detector = build_model(samples.hypes(name))
     data = samples.batch(name)
