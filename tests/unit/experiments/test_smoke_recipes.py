@@ -23,7 +23,7 @@ from opencood.experiments.shrink import shrink
 from opencood.tools import run_recipe
 
 RECIPES = Path(run_recipe.__file__).resolve().parents[1] / "recipes" / "smoke"
-REPOSITORIES = ("opencood", "coalign", "heal", "v2v4real", "v2xreal", "stamp", "codealign", "coopre")
+REPOSITORIES = ("opencood", "coalign", "heal", "v2v4real", "v2xreal", "stamp", "gencomm", "codealign", "coopre")
 PATHS = ("root_dir", "validate_dir", "test_dir", "data_dir", "seed", "train_params", "missing_checkpoints")
 
 

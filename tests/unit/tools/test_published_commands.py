@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-from opencood.tools._cli import Parser
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -33,10 +29,6 @@ ALIASES = {
 OF_OTHERS = {"nproc_per_node", "use_env"}
 
 
-class Seen(Exception):
-    """The arguments that a tool would have read."""
-
-
 def said(tool: str) -> dict[str, Any]:
     """What is published of a tool, that of another tool that it equals included."""
     own = TOLD[tool]
@@ -44,26 +36,6 @@ def said(tool: str) -> dict[str, Any]:
     return {key: {**base.get(key, {}), **own.get(key, {})} for key in ("arguments", "short", "better")} | {
         "lines": own.get("lines", base.get("lines", []))
     }
-
-
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch):
-    """Call a tool; returns its parser and what it read, without going on."""
-    real = Parser.parse_args
-    caught: list[Any] = []
-
-    def parse_args(self: Parser, args: Any = None, namespace: Any = None) -> Any:
-        caught[:] = [self, real(self, args, namespace) if args is not None else None]
-        raise Seen
-
-    monkeypatch.setattr(Parser, "parse_args", parse_args)
-
-    def call(tool: str, *words: str) -> tuple[Parser, argparse.Namespace]:
-        with pytest.raises(Seen):
-            import_module(f"opencood.tools.{tool.replace('/', '.')}").main(list(words))
-        return caught[0], caught[1]
-
-    return call
 
 
 def words_of(tool: str) -> dict[str, str | None]:
