@@ -20,9 +20,11 @@ from opencood.experiments.build import build_from_scratch
 from opencood.experiments.fusion_methods import dataset_family
 from opencood.experiments.meta_batch import META, meta_batch
 from opencood.experiments.model_trace import PartReport, Trace
+from opencood.models.adapter_training import AdapterTraining
 from opencood.models.detector import Detector
 from opencood.models.encoders.lift_splat_shoot_geometry import CellSum
 from opencood.models.parts import modalities as modalities_of
+from opencood.models.typewise import PROTOCOL
 
 VOXELS = 10_000
 
@@ -76,11 +78,14 @@ def describe(hypes: Hypes, agents: int | None = None, voxels: int = VOXELS) -> M
     names = modalities_of(section(hypes, "model.args")) or ["lidar"]
     names.sort(key=lambda name: name not in backends_of(hypes))  # who has a backend may lead
     detector = model if isinstance(model, Detector) else None
+    also = [PROTOCOL] if isinstance(model, AdapterTraining) else []
+    names = [name for name in names if name not in also]
     together = detector is None or detector.assembly.collaborates
     count = agents or max(2, len(names))
     scene = [names[number % len(names)] for number in range(count)] if together else names
     key = "inputs_{m}" if detector is None else detector.assembly.batch_key
-    batches = [meta_batch(hypes, part, key, voxels) for part in ([scene] if together else [[name] for name in scene])]
+    scenes = [scene] if together else [[name] for name in scene]
+    batches = [meta_batch(hypes, part, key, voxels, also) for part in scenes]
     trace = Trace(model)
     with without_content(model), trace, torch.inference_mode():
         for batch in batches:

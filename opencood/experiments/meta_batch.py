@@ -21,13 +21,16 @@ POINT_FEATURES = 4
 CAMERA = "camera"
 
 
-def meta_batch(hypes: Mapping[str, Any], modalities: Sequence[str], batch_key: str, voxels: int) -> dict[str, Any]:
+def meta_batch(
+    hypes: Mapping[str, Any], modalities: Sequence[str], batch_key: str, voxels: int, also: Sequence[str] = ()
+) -> dict[str, Any]:
     """The ``ego`` entry of a batch that holds one scene.
 
     Args:
         modalities: modality of each agent; the name does not matter in homogeneous models.
         batch_key: template of the key of an agent's sensor data.
         voxels: cells with points, for each agent.
+        also: further modalities as which the data of every agent are prepared.
 
     Raises:
         ConfigError: the configuration does not say what an agent's sensor gives.
@@ -42,9 +45,9 @@ def meta_batch(hypes: Mapping[str, Any], modalities: Sequence[str], batch_key: s
         "lidar_pose": torch.zeros(count, 6),
         "object_bbx_center": torch.zeros(count, 1, 7),
     }
-    for name in dict.fromkeys(modalities):
+    for name in dict.fromkeys([*modalities, *also]):
         key = batch_key.format(m=name)
-        agents = count if key == batch_key else list(modalities).count(name)
+        agents = count if key == batch_key or name in also else list(modalities).count(name)
         batch[key] = _inputs(hypes, name, key, agents, voxels)
     return batch
 

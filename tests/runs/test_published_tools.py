@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_yaml
+from opencood.config.save import save_config
 from opencood.evaluation.files import write_yaml
+from opencood.experiments.build import build_from_scratch
 from opencood.experiments.shrink import shrink
 from opencood.experiments.training import TrainingOptions, run_training
 
 pytestmark = pytest.mark.slow
+ADAPTER = SHIPPED / "opv2v" / "task_agnostic" / "local_adapter" / "conv" / "m1" / "config.yaml"
 BASE = SHIPPED / "sim" / "HEAL" / "stage1" / "m1_pyramid.yaml"
 
 
@@ -27,10 +31,22 @@ def run(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dataset").symlink_to(clone / "dataset")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        short = {"epoches": 1, "batch_size": 2, "max_train_batches": 1, "max_val_batches": 1, "num_workers": 0}
+        short = {
+            "epoches": 1,
+            "batch_size": 2,
+            "eval_freq": 1,
+            "max_train_batches": 1,
+            "max_val_batches": 1,
+            "num_workers": 0,
+        }
         hypes = shrink(load_yaml(BASE))
         file = write_yaml(folder / "hypes.yaml", {**hypes, "train_params": {**hypes["train_params"], **short}})
         run_training(file, options=TrainingOptions(run_dir=folder / "run", sanity_frames=0))
+        adapter = shrink(load_yaml(ADAPTER))
+        save_config(
+            adapter.replaced({**adapter, "train_params": {**adapter["train_params"], **short}}), folder / "adapter"
+        )
+        torch.save(build_from_scratch(adapter).state_dict(), folder / "adapter" / "start.pth")
     summary = {f"ap{percent}": [0.9, 0.8, 0.7, 0.6] for percent in (30, 50, 70)}
     write_yaml(folder / "run" / "AP030507.yaml", summary)
     return folder
@@ -53,6 +69,9 @@ LINES = [
     ("visualize", "weights --model_dir run --out weights --limit 1", "weights/weights_00000.png"),
     ("visualize", "features --model_dir run --limit 1", "CKA"),
     ("visualize", "sequence scenes film.gif", "film.gif"),
+    ("inference_w_delay", "--model_dir run --limit 1 --workers 0 --save_vis_interval 0", "500"),
+    ("train_gmatch", "-y hypes.yaml --no_eval", "Training finished"),
+    ("train_stamp", "-y None --model_dir adapter --flop_count", "Training finished: adapter"),
     ("inference", "--model_dir run --show_sequence --limit 1 --workers 0", "AP@0.5"),
 ]
 
