@@ -216,6 +216,12 @@ QUIRKS: dict[str, Quirk] = {
         "OpenCOOD's anchor loss takes marked negatives only; False: every anchor that is not positive.",
         "homogeneous.md 6",
     ),
+    "domain_classifiers_train": Quirk(
+        False,
+        True,
+        "V2V4Real's classifiers of domains learn; False: they stay as they begin, out of the published optimiser.",
+        "homogeneous.md 3.12",
+    ),
     # training
     "resume_lr_offset": Quirk(
         True, False, "The first resumed epoch uses the rate for its own index, one epoch early.", "e2e.md, tools.md 2"

@@ -18,6 +18,7 @@ from opencood.config.tree import section
 from opencood.data.build import seed_of
 from opencood.data.fraction import ChosenFrames
 from opencood.errors import ConfigError, OpencoodError, StorageError
+from opencood.experiments.adaptation import adapted, adapts_domains, labelled_part
 from opencood.experiments.build import build_dataset, build_loss, build_model, build_training_set
 from opencood.experiments.distillation import build_teacher, require_teacher
 from opencood.experiments.fusion_methods import choose_method
@@ -30,7 +31,7 @@ from opencood.models.compiling import compile_dense
 from opencood.models.detector import Detector
 from opencood.models.diagnostics import first_nonfinite_module
 from opencood.models.links.translated_link import TranslatedLink
-from opencood.training.checkpoints import LAST, write_atomically
+from opencood.training.checkpoints import LAST, published_part, write_atomically
 from opencood.training.distributed import World, join_world
 from opencood.training.loop import Trainer
 from opencood.training.optimizers import build_optimizer
@@ -158,14 +159,16 @@ def build_trainer(hypes: Hypes, run_dir: Path, world: World, settings: Settings)
     model: nn.Module = build_model(_continued(hypes, run_dir))
     if not has_begun(run_dir):
         start_from(model, hypes)
+    train_set, loss = build_training_set(hypes), build_loss(hypes)
+    if adapts_domains(hypes):
+        model, loss, train_set = adapted(hypes, model, loss, train_set)
     model = model.to(world.device)
-    train_set = build_training_set(hypes)
     val_set = build_dataset(hypes.replaced({**hypes, "val": True}), train=False)
     if settings.compile:
         log.info("compiled: %s", ", ".join(compile_dense(model)) or "nothing, this model has no part for it")
     return Trainer(
         model,
-        build_loss(hypes),
+        loss,
         train_set,
         val_set,
         settings,
@@ -199,7 +202,7 @@ def continue_run(trainer: Trainer, run_dir: Path) -> None:
     found = find_checkpoint(run_dir)
     if found is not None:
         path, epochs_done = found
-        report = load_checkpoint(trainer.model, path)
+        report = load_checkpoint(published_part(trainer.model), path)
         trainer.start_after(epochs_done)
         log.info("%s: %s; resuming at epoch %d with a fresh optimiser", path, report, epochs_done + 1)
 
@@ -225,7 +228,7 @@ def _train(hypes: Hypes, run_dir: Path, world: World, options: TrainingOptions) 
         if isinstance(chosen := trainer.feed.train_dataset, ChosenFrames):
             write_atomically(run_dir / CHOSEN_FILE, "\n".join([*chosen.lines(), ""]).encode())
         log.info("training in %s on %s (%d process(es))", run_dir, world.device, world.size)
-        for warning in check_start(hypes, trainer.feed.train_dataset, options.sanity_frames):
+        for warning in check_start(hypes, labelled_part(trainer.feed.train_dataset), options.sanity_frames):
             log.warning("%s", warning)
     continue_run(trainer, run_dir)
     trainer.fit()

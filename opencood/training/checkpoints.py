@@ -60,8 +60,13 @@ def epoch_file(folder: Path, epoch: int) -> Path:
 
 
 def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """Write a plain state dict, on the CPU, under the published names."""
-    save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, path)
+    """Write a plain state dict, on the CPU, under the published names; see ``published_part``."""
+    save({name: tensor.detach().cpu() for name, tensor in published_part(model).state_dict().items()}, path)
+
+
+def published_part(model: torch.nn.Module) -> torch.nn.Module:
+    """What of a model its weight files hold: all, unless it says which part is ``published``."""
+    return getattr(model, "published", model)
 
 
 def save_best(model: torch.nn.Module, folder: Path, epoch: int) -> Path:
