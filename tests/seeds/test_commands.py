@@ -71,7 +71,7 @@ def block(title: str, text: str) -> Block:
     return Block(title, tuple(lines), tuple(left))
 
 
-BLOCKS = transcript("heal.txt") + transcript("codealign.txt")
+BLOCKS = transcript("heal.txt") + transcript("codealign.txt") + transcript("gencomm.txt")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,8 @@ def clone(tmp_path: Path, data: Path, request: pytest.FixtureRequest) -> Path:
         if entry.name not in ("logs", "__pycache__"):
             (tmp_path / "opencood" / entry.name).symlink_to(entry)
     (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "sim").symlink_to(data)
+    for name in ("sim", "OPV2V"):
+        (tmp_path / "dataset" / name).symlink_to(data)
     base, added, final = (f"sim/HEAL/{name}.yaml" for name in
                           ("stage1/m1_pyramid", "stage2/m3_single_pyramid", "final_infer/m1m3"))  # fmt: skip
     logs, told = "opencood/logs", " ".join(line.command for line in request.param.lines)
@@ -105,6 +106,7 @@ def clone(tmp_path: Path, data: Path, request: pytest.FixtureRequest) -> Path:
         **{f"{logs}/Baselines/{run}": added for run in added_runs},
         f"{logs}/Baselines/stage2/CodeFilling/OPV2V_m1m2m3m4_att": final,
         f"{logs}/HEAL_m1_based/final_infer": final,
+        **{f"{logs}/GenComm/stage1/OPV2V_{m}_att": f"sim/gencomm/stage1/gencomm_{m}.yaml" for m in ("m1", "m2")},
     }
     for place, hypes in folders.items():
         if place in told.replace("${CHECKPOINT_FOLDER}", "checkpoint"):
@@ -112,6 +114,9 @@ def clone(tmp_path: Path, data: Path, request: pytest.FixtureRequest) -> Path:
             make(tmp_path, place, hypes, weights=not first_training)
     if "path_to_late_checkpoint" in told or "heter_task_average" in told or "data_balance" in told:
         make_codealign(tmp_path)
+    for copied in re.findall(r"cp \S+ (\S+)", told):  # into run folders that the reader has made
+        folder = tmp_path / copied
+        (folder.parent if folder.suffix else folder).mkdir(parents=True, exist_ok=True)
     named = tmp_path / "opencood/logs/HEAL_m1_based/final_infer"
     if named.is_dir():
         (named / "config.yaml").rename(named / "m1m3.yaml")
