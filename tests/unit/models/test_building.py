@@ -16,7 +16,7 @@ WRONG = [
     ("heter_model_baseline", {"fusion_method": "att", "att": {}}, r"args\.att: missing key.*feat_dim"),
     ("heter_model_baseline", {"lidar_range": OFF_CENTRE}, r"lidar_range.*not centred"),
     ("heter_pyramid_collab", {"lidar_range": OFF_CENTRE}, r"lidar_range.*not centred"),
-    ("heter_model_baseline", {"lidar_range": [1, 2]}, r"six numbers"),
+    ("heter_model_baseline", {"lidar_range": [1, 2]}, r"6 numbers"),
     ("heter_model_baseline", {"in_head": 99}, r"in_head: made for 99 channels, but 24 arrive"),
     ("heter_model_baseline", {"m1": modality(core_method="pilar")}, r"m1\.core_method: unknown encoder 'pilar'"),
     ("heter_model_baseline", {"m1": {}}, r"model\.args\.m1: missing key 'core_method'"),
