@@ -21,6 +21,7 @@ from opencood.config.tree import lookup, section, with_value
 from opencood.data.build import format_of, seed_of
 from opencood.data.frame import EGO
 from opencood.errors import ConfigError, DataError, OpencoodError
+from opencood.experiments.adaptation import SECOND, adapted, adapts_domains
 from opencood.experiments.build import build_dataset, build_from_scratch, build_loss
 from opencood.experiments.distillation import untrained_teacher
 from opencood.experiments.fusion_methods import choose_method, detect
@@ -142,18 +143,23 @@ def train_once(hypes: Hypes, model: nn.Module) -> Trained:
         DataError: no frame can be used.
         BadStep: the loss or a gradient is not finite, or there is no gradient at all.
     """
-    dataset = build_dataset(hypes, train=True)
+    dataset, loss = build_dataset(hypes, train=True), build_loss(hypes) if _has_loss(hypes, model) else None
     model.train()
-    ego = dataset.collate_batch_train([_sample(dataset)])[EGO]
+    sample = _sample(dataset)
+    if adapts_domains(hypes):  # the other domain is the same scene
+        there = hypes.replaced({**hypes, SECOND: hypes["root_dir"]})
+        model, loss, dataset = adapted(there, model, loss, dataset)
+        sample = (sample, sample)
+    ego = dataset.collate_batch_train([sample])[EGO]
     outputs = model({**ego, "epoch": 0})
     modalities = tuple(sorted(set(ego.get("agent_modality_list", ()))))
-    if not _has_loss(hypes, model):
+    if loss is None:
         return Trained(None, modalities, ("the file has no loss for it: forward passes and post-processing only",))
     teacher = untrained_teacher(hypes)
     if teacher is not None:
         with torch.no_grad():
             outputs = {**teacher(ego), **outputs}
-    criterion = Criterion(build_loss(hypes), dataset.supervise_single, settings_from(hypes).single_weight)
+    criterion = Criterion(loss, dataset.supervise_single, settings_from(hypes).single_weight)
     shares, remarks = _losses(criterion, outputs, ego)
     total = criterion.total(shares)
     if total.requires_grad:

@@ -7,8 +7,9 @@ detectors that halve the map more often). What follows:
 
 * ranges (six numbers ``x0, y0, z0, x1, y1, z1``) become symmetric in x and y, and keep their heights;
 * ``xbound``, ``ybound`` of a camera's ``grid_conf`` become symmetric, and keep their step;
-* sizes of maps that the file states by itself (``H`` and ``W``, ``in_feature_shape``, ``out_feature_shape``) shrink
-  like the range beside them, or like the model's; everything that a parser derives is derived again;
+* sizes of maps that the file states by itself (``H`` and ``W``, ``in_feature_shape``, ``out_feature_shape``,
+  ``DA_instance_head``) shrink like the range beside them, or like the model's; everything that a parser
+  derives is derived again;
 * pictures are read as they are; ``final_dim`` shrinks until its shorter side is ``PICTURE_SIDE`` pixels, the other side
   in whole ``PICTURE_UNIT``.
 
@@ -39,6 +40,7 @@ _BOUNDS = ("xbound", "ybound")
 _MAP_CELLS = "bev_args"  # of pretraining: cells of the map itself, which fit whenever the voxels do
 _RESOLUTION = "res"  # of a picture of points seen from above
 _PICTURES = "data_aug_conf"
+_COLUMNS = "DA_instance_head"  # of a map, times anchors
 _SHAPES = {"in_feature_shape": "in_cav_lidar_range", "out_feature_shape": "out_cav_lidar_range"}
 _MODEL_RANGES = ("model.args.lidar_range", "preprocess.cav_lidar_range", "postprocess.gt_range")
 
@@ -125,6 +127,8 @@ def _shrunk(tree: Any, rule: Rule) -> Any:
             small[key] = [-half, half, tree[key][2]]
     if _whole(tree.get("H")) and _whole(tree.get("W")):
         small["H"], small["W"] = _scaled((tree["H"], tree["W"]), rule.shares(None))
+    if _whole(tree.get(_COLUMNS)):
+        small[_COLUMNS] = _scaled([tree[_COLUMNS]], rule.shares(None)[1:])[0]
     for key, beside in _SHAPES.items():
         if key in tree:
             small[key] = _scaled(tree[key], rule.shares(tree.get(beside)))

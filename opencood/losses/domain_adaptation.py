@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from opencood.errors import ConfigError
 from opencood.losses.parts import Loss, Outputs, Part, Parts, Targets
 from opencood.losses.reading import read
 
@@ -52,7 +53,16 @@ class InstanceHead(nn.Module):
         self.drop = nn.Dropout(0.5)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(n, width) to logits (n, 1)."""
+        """(n, width) to logits (n, 1).
+
+        Raises:
+            ConfigError: the rows have another width.
+        """
+        if rows.shape[1] != self.fc1_da.in_features:
+            raise ConfigError(
+                f"model.args.DA_instance_head: {self.fc1_da.in_features}, but the class map gives {rows.shape[1]} "
+                "numbers per row: half its columns times half its anchors."
+            )
         hidden = self.drop(F.relu(self.fc1_da(rows)))
         return self.fc3_da(self.drop(F.relu(self.fc2_da(hidden))))
 

@@ -10,13 +10,17 @@ import torch
 
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_yaml
+from opencood.data.build import format_of
 from opencood.data.paired import TARGET, PairedDataset
 from opencood.errors import ConfigError, DataError
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.adaptation import adapted, adapts_domains
 from opencood.experiments.build import build_dataset, build_loss, build_model
+from opencood.experiments.hypes_step import step
 from opencood.experiments.simulate import SimulationOptions, simulate
+from opencood.experiments.step_scenes import make_scenes
 from opencood.experiments.training import TrainingOptions, run_training
+from opencood.losses.domain_adaptation import DomainAdaptation
 from opencood.models.checkpoints import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -97,6 +101,16 @@ def test_pairs_and_batches(domains: Path, tmp_path: Path) -> None:
     assert model.domains.feature_head.conv1_da.weight.grad.any()
     assert "target_feature" not in model({key: value for key, value in batch.items() if key != TARGET})
     assert paired.collate_batch_train([(None, None)]) is None
+    with pytest.raises(ConfigError, match="DA_instance_head: 16, but the class map gives 64"):
+        model.domains.parts(outputs | {"cls_preds": torch.zeros(1, 2, 4, 128)}, {})
+
+
+def test_the_check_of_files_steps_on_two_domains(domains: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    hypes = load_yaml(configured(domains, tmp_path))
+    make_scenes(tmp_path, {format_of(hypes)})
+    seen = []
+    monkeypatch.setattr(DomainAdaptation, "parts", lambda *_: seen.append(_) or {})
+    assert step(hypes, tmp_path).loss is not None and len(seen) == 1
 
 
 def test_what_is_wrong_is_said(domains: Path, tmp_path: Path) -> None:
