@@ -58,7 +58,7 @@ def test_nothing_to_shrink():
 
 def _anchor_columns(hypes: Mapping[str, Any]) -> dict[str, int]:
     """Columns of anchors, by modality where modalities have their own."""
-    post = hypes["postprocess"]
+    post = hypes.get("postprocess", {})  # adapters are trained without
     by_name = {"": post} if "anchor_args" in post else {k: v for k, v in post.items() if isinstance(v, Mapping)}
     return {name: lookup(part, "anchor_args.W") for name, part in by_name.items()}
 
