@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib.axes import Axes
+from flow import HEIGHT, WIDTH, WIRE, arrow, box, chain, note
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_file
@@ -16,8 +15,6 @@ from opencood.experiments.describe import payload_bits, sent_messages
 from opencood.visualization import style
 from opencood.visualization.bev import save_figure
 
-FROZEN, TRAINED, WIRE = style.PANEL, "#1d3b5c", "#c58cff"
-WIDTH, HEIGHT = 1.55, 0.62
 BITS_PER_KIB = 8 * 1024
 WORDS = 16
 
@@ -58,35 +55,6 @@ def message_kib(words: int | None) -> int:
     args = {**hypes["model"]["args"], "codebook": words and {"seg_num": 1, "dict_size": words, "r": 1}}
     message = sent_messages(hypes.replaced({**hypes, "model": {**hypes["model"], "args": args}}), ["m1"])["m1"]
     return payload_bits(message) // BITS_PER_KIB
-
-
-def chain(axes: Axes, height: float, parts: list[tuple[str, bool]]) -> None:
-    """Boxes from left to right with arrows between them."""
-    left = 0.3
-    for number, (name, trained) in enumerate(parts):
-        box(axes, left, height, name, trained)
-        if number:
-            arrow(axes, (left - 0.55, height + HEIGHT / 2), (left, height + HEIGHT / 2), style.TEXT)
-        left += WIDTH + 0.55
-
-
-def box(axes: Axes, left: float, bottom: float, name: str, trained: bool) -> None:
-    """One part of a detector."""
-    colour = TRAINED if trained else FROZEN
-    axes.add_patch(
-        FancyBboxPatch((left, bottom), WIDTH, HEIGHT, "round,pad=0,rounding_size=0.08", fc=colour, ec=style.RING)
-    )
-    axes.text(left + WIDTH / 2, bottom + HEIGHT / 2, name, color=style.TEXT, ha="center", va="center", fontsize=9.5)
-
-
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    """From one part to the next."""
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.6})
-
-
-def note(axes: Axes, x: float, y: float, text: str, colour: str = style.MUTED) -> None:
-    """A remark."""
-    axes.text(x, y, text, color=colour, fontsize=9.5, va="center")
 
 
 if __name__ == "__main__":
