@@ -1,8 +1,6 @@
 """The rule that makes a configuration small: it keeps what fits together fitting, and everything else as it is."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_file
-from opencood.config.tree import lookup
+from opencood.config.overrides import configured_range
 from opencood.experiments.hypes_check import build_figures, check_file, hypes_files
 from opencood.experiments.shrink import MOST_UNITS, UNIT, half_extents, is_range, rule_for, shrink
 
@@ -56,21 +54,14 @@ def test_nothing_to_shrink():
     assert rule_for({"name": "x"}) is None
 
 
-def _anchor_columns(hypes: Mapping[str, Any]) -> dict[str, int]:
-    """Columns of anchors, by modality where modalities have their own."""
-    post = hypes.get("postprocess", {})  # adapters are trained without
-    by_name = {"": post} if "anchor_args" in post else {k: v for k, v in post.items() if isinstance(v, Mapping)}
-    return {name: lookup(part, "anchor_args.W") for name, part in by_name.items()}
-
-
 @pytest.mark.parametrize("path", hypes_files([SHIPPED]), ids=lambda path: path.relative_to(SHIPPED).as_posix())
 def test_the_network_stays_and_the_map_shrinks(path: Path):
     hypes = load_file(path)
     small = shrink(hypes)
     before, after = check_file(path).model, build_figures(small)
     assert before is not None and after == before
-    for name, width in _anchor_columns(small).items():
-        assert width < _anchor_columns(hypes)[name] or width == 32
+    width, whole = (max(half_extents(configured_range(content))) for content in (small, hypes))
+    assert width < whole or width <= MOST_UNITS * UNIT
     assert shrink(small) == small
 
 
