@@ -18,6 +18,7 @@ from opencood.models.backbones.shrink import DownsampleConv
 from opencood.models.context import CENTRE_TOLERANCE, Context
 from opencood.models.heads.anchor import box_head, class_head, direction_head
 from opencood.models.links.compressor import NaiveCompressor
+from opencood.models.unavailable import why_unavailable
 from opencood.registry import REGISTRY, Entry
 
 # Arguments of PointPillar's encoder, which lie flat in ``model.args`` of a homogeneous model.
@@ -28,10 +29,12 @@ PILLAR_KEYS = ("voxel_size", "lidar_range", "pillar_vfe", "point_pillar_scatter"
 
 def encoder(ctx: Context) -> nn.Module:
     """The encoder a modality names in ``core_method``."""
-    where = ctx.where("core_method")
-    if REGISTRY.has("encoder", ctx.need("core_method")):
-        where = ctx.where("encoder_args")
-    return REGISTRY.build("encoder", ctx.need("core_method"), ctx.need("encoder_args"), where=where)
+    name, where = ctx.need("core_method"), ctx.where("encoder_args")
+    if not REGISTRY.has("encoder", name):
+        where = ctx.where("core_method")
+        if (reason := why_unavailable(str(name))) is not None:
+            raise ConfigError(f"{where}: encoder '{name}' is published, but {reason}.")
+    return REGISTRY.build("encoder", name, ctx.need("encoder_args"), where=where)
 
 
 def pillar_encoder(ctx: Context) -> nn.Module:
