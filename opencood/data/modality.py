@@ -195,6 +195,8 @@ def build_roster(hypes: Mapping[str, Any], train: bool, closed: bool = False) ->
     assignment = load_assignment(hypes) if closed or not train else None
     apart = bool(hypes.get("ego_diff_cav", False))
     pair = None if train else _pair(heter)
+    if not train and flavor_of(hypes) == "gencomm":
+        _tell_absent(given(heter, "mapping_dict") or {}, modalities)
     return Roster(
         ego_modalities=leading,
         modalities=modalities,
@@ -211,6 +213,17 @@ def build_roster(hypes: Mapping[str, Any], train: bool, closed: bool = False) ->
         drawn=apart and bool(quirk(hypes, "ego_diff_cav_in_test")),
         pair=pair,
     )
+
+
+def _tell_absent(mapping: Mapping[str, str], modalities: Sequence[str]) -> None:
+    """Say which agents are left out of tests because no network reads them: published files map some by mistake."""
+    absent = [f"{name}: {modality}" for name, modality in mapping.items() if modality not in modalities]
+    if absent:
+        log.warning(
+            "heter.mapping_dict: %s: such agents take no part, heter.modality_setting has only %s.",
+            ", ".join(absent),
+            ", ".join(modalities),
+        )
 
 
 def _pair(heter: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -181,3 +181,11 @@ def test_how_many_agents_take_part_at_most_when_a_file_does_not_say() -> None:
         for flavor, name in (("heal", "opv2v"), ("coopre", "opv2v"), ("gencomm", "v2xreal"), ("v2v4real", "v2v4real"))
     ]
     assert numbers == [5, 4, 4, 2]
+
+
+def test_modalities_that_no_network_reads_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    heter = {"ego_modality": "m1", "modality_setting": {"m1": {}, "m3": {}}, "mapping_dict": {"m1": "m1", "m4": "m2"}}
+    build_roster({"heter": heter, "flavor": "gencomm"}, train=True)
+    assert not caplog.records
+    build_roster({"heter": heter, "flavor": "gencomm"}, train=False)
+    assert "m4: m2" in caplog.text and "m1, m3" in caplog.text
