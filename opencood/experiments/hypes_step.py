@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from opencood.communication import Channel
 from opencood.config.loader import Hypes
+from opencood.config.overrides import update_dict
 from opencood.config.pretrain import is_pretraining
 from opencood.config.tree import lookup, section, with_value
 from opencood.data.build import format_of, seed_of
@@ -207,12 +208,19 @@ def test_once(hypes: Hypes, model: nn.Module) -> int:
     outputs = model.eval()(batch[EGO])
     threshold = _threshold(outputs)
     if threshold is not None:
-        hypes = hypes.replaced(with_value(hypes, THRESHOLD, threshold))
+        hypes = hypes.replaced(_with_threshold(hypes, threshold))
         dataset = build_dataset(hypes, train=False)
     reduce = CandidateBoxes(dataset.post_processor, dataset.post_processors)
     seen, outputs = detect(choose_method(None, hypes), model, batch, Channel(), reduce)
     boxes, _, _ = dataset.post_process(seen, outputs)
     return 0 if boxes is None else len(boxes)
+
+
+def _with_threshold(hypes: Hypes, threshold: float) -> dict[str, Any]:
+    """The configuration with another score threshold, which STAMP's files have for each type."""
+    if lookup(hypes, "postprocess.core_method") is None:
+        return update_dict(hypes, {"score_threshold": threshold})
+    return with_value(hypes, THRESHOLD, threshold)
 
 
 def _threshold(outputs: Mapping[str, Any]) -> float | None:
