@@ -69,7 +69,8 @@ def test_the_noise_tool_takes_weather(run: Path) -> None:
     inference_w_noise.main(
         ["--model_dir", str(run), "--limit", "1", "--save_vis_interval", "0", "--weather", "fog", *QUIET]
     )
-    summary = yaml.safe_load((run / "AP030507.yaml").read_text())
+    (file,) = run.glob("AP030507_*fog*.yaml")
+    summary = yaml.safe_load(file.read_text())
     assert summary["protocol"]["perturb"]["fog"] == {} and len(summary["ap50"]) == 4
 
 
