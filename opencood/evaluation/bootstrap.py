@@ -106,24 +106,33 @@ def weighted_ap(frames: Sequence[FrameMatch], threshold: float, weights: np.ndar
     """Globally sorted average precision of every resample at once, (R,) for ``weights`` (R, frames).
 
     A frame of weight w counts as w copies. Copies of a true positive follow each other in the sorted list, where
-    precision only rises, so the last copy decides the envelope and a weighted cumulative sum is exact. NaN where a
-    resample holds no ground truth.
+    precision only rises, so the last copy decides the envelope. Between true positives precision falls and recall
+    stays, so only their places count: what is found and predicted up to each is a product of the weights with what
+    every frame has there. NaN where a resample holds no ground truth.
     """
     counts = [len(match.scores) for match in frames]
     scores = np.concatenate([np.zeros(0), *(np.asarray(match.scores, np.float64) for match in frames)])
     hits = np.concatenate([np.zeros(0, bool), *(np.asarray(match.true_positive[threshold], bool) for match in frames)])
     order = np.argsort(-scores, kind="stable")
-    of_detection = weights[:, np.repeat(np.arange(len(frames)), counts)[order]].astype(np.float64)
+    owner, hits = np.repeat(np.arange(len(frames)), counts)[order], hits[order]
+    places = np.flatnonzero(hits)
+    found, predicted = (
+        weights @ _up_to(places, ranks, owner[ranks], len(frames)) for ranks in (places, np.arange(len(hits)))
+    )
     truths = weights @ np.array([match.gt_count for match in frames], np.float64)
-
-    true_positives = np.cumsum(of_detection * hits[order], axis=1)
-    predicted = np.cumsum(of_detection, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(predicted > 0, true_positives / predicted, 0.0)
-        recall = true_positives / truths[:, None]
+        precision = np.where(predicted > 0, found / predicted, 0.0)
+        recall = found / truths[:, None]
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     area = (np.diff(recall, axis=1, prepend=0.0) * envelope).sum(axis=1)
     return np.where(truths > 0, area, np.nan)
+
+
+def _up_to(places: np.ndarray, ranks: np.ndarray, owner: np.ndarray, frames: int) -> np.ndarray:
+    """(frames, K): how many of the detections at ``ranks`` each frame has up to each of K ascending places."""
+    counts = np.zeros((frames, len(places) + 1))
+    np.add.at(counts, (owner, np.searchsorted(places, ranks)), 1.0)  # the last column: behind all places
+    return counts[:, :-1].cumsum(axis=1)
 
 
 def _interval(values: np.ndarray, level: float) -> Interval:
