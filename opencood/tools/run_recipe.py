@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(file: Path, given: argparse.Namespace) -> None:
-    from opencood.experiments.recipe import read_recipe
+    from opencood.experiments.recipe_file import read_recipe
     from opencood.experiments.recipe_run import Runner
 
     out = given.out / file.stem if given.out and len(given.recipes) > 1 else given.out

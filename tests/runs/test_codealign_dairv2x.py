@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from opencood.evaluation.files import write_yaml
-from opencood.experiments.recipe import read_recipe
+from opencood.experiments.recipe_file import read_recipe
 from opencood.experiments.recipe_run import Runner
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
 from opencood.tools import run_recipe

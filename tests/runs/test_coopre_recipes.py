@@ -7,7 +7,7 @@ import yaml
 
 from opencood.errors import ConfigError
 from opencood.evaluation.files import write_yaml
-from opencood.experiments.recipe import read_recipe
+from opencood.experiments.recipe_file import read_recipe
 from opencood.experiments.recipe_run import Runner
 from opencood.experiments.recipe_stages import tasks_of
 from opencood.tools import run_recipe

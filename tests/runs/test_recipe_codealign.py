@@ -10,7 +10,7 @@ import yaml
 from opencood.errors import ConfigError
 from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.files import write_yaml
-from opencood.experiments.recipe import read_recipe
+from opencood.experiments.recipe_file import read_recipe
 from opencood.experiments.recipe_run import Runner
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
 from opencood.tools import run_recipe

@@ -10,7 +10,7 @@ from opencood.config.loader import load_yaml
 from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.files import write_yaml
 from opencood.experiments.build import build_from_scratch
-from opencood.experiments.recipe import read_recipe
+from opencood.experiments.recipe_file import read_recipe
 from opencood.experiments.recipe_run import Runner
 from opencood.experiments.recipe_stages import tasks_of
 from opencood.models.checkpoints import find_checkpoint, read_state_dict

@@ -17,7 +17,8 @@ from opencood.config.tree import lookup
 from opencood.data.build import format_of
 from opencood.errors import ConfigError
 from opencood.evaluation.files import write_yaml
-from opencood.experiments.recipe import TRAINED, read_recipe
+from opencood.experiments.recipe import TRAINED
+from opencood.experiments.recipe_file import read_recipe
 from opencood.experiments.recipe_stages import Task
 from opencood.experiments.shrink import shrink
 from opencood.tools import run_recipe
