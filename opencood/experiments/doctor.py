@@ -16,7 +16,7 @@ from opencood.errors import ConfigError
 from opencood.experiments.finding import Finding
 
 MINIMUM_PYTHON = (3, 11)
-REQUIRED_PACKAGES = ("numpy", "numba", "PyYAML", "tqdm", "matplotlib", "tensorboardX", "pillow")
+REQUIRED_PACKAGES = ("numpy", "numba", "PyYAML", "tqdm", "matplotlib", "tensorboardX", "pillow", "filelock")
 DATA_FOLDERS = {
     "OPV2V": "dataset/OPV2V",
     "OPV2V-H": "dataset/OPV2V_Hetero",

@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from opencood.errors import OpencoodError, StorageError
-from opencood.evaluation.files import write_text
 from opencood.experiments.protocol import code_version, file_digest
 from opencood.experiments.recipe import Recipe
 from opencood.experiments.recipe_estimate import estimate_lines
-from opencood.experiments.recipe_stages import Inputs, Task, tasks_of
+from opencood.experiments.recipe_records import Record, Records
+from opencood.experiments.recipe_stages import Task, tasks_of
 from opencood.experiments.recipe_table import Table, make_table
 
 log = logging.getLogger(__name__)
 
-STATE = "recipe_state.json"
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is kept of a finished task: digests of its inputs and outputs, seconds, moment, code, facts.
-
-    ``cpu_seconds`` are those of all cores together, which say more than seconds where the machine is shared.
-    """
-
-    inputs: Inputs
-    outputs: dict[str, str]
-    seconds: float
-    finished: str
-    code: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    cpu_seconds: float = 0.0
+LOOK_AGAIN = 2.0  # seconds, while all that is left is in other hands
 
 
 @dataclass(frozen=True)
@@ -55,12 +38,18 @@ class Verdict:
 
 
 class Runner:
-    """Runs the tasks of a recipe and remembers what is done in ``<out>/recipe_state.json``."""
+    """Runs the tasks of a recipe and remembers what is done; other processes may run the same recipe meanwhile."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.tasks = tasks_of(recipe)
-        self.records = _read(recipe.out / STATE)
+        self._book = Records(recipe.out)
+        self._told: set[str] = set()
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """The records of finished tasks by name."""
+        return self._book.known
 
     def plan(self) -> dict[str, Verdict]:
         """For every task by name: done, or why it runs. Nothing is written."""
@@ -90,20 +79,46 @@ class Runner:
             OpencoodError: a task failed; the message names it and its log. What was done before stays done.
         """
         self._log_estimate()
-        for number, task in enumerate(self.tasks, 1):
-            verdict = self._verdict(task)
-            place = f"[{number}/{len(self.tasks)}] {task.name}"
-            if verdict.done:
-                log.info("%s: %s", place, verdict)
-                continue
-            log.info("%s: %s; log %s", place, verdict, task.log)
-            self._run_task(task)
-            log.info("%s: %.0f s", place, self.records[task.name].seconds)
-            if task.stage.kind == "simulate":  # now there is something to measure with
-                self._log_estimate()
+        left = dict(enumerate(self.tasks, 1))
+        while left:
+            self._book.refresh()
+            before, open_names = len(left), {task.name for task in left.values()}
+            for number, task in list(left.items()):
+                waits = any(need.name in open_names for need in self._earlier(task))
+                if not waits and self._attend(task, f"[{number}/{len(self.tasks)}] {task.name}"):
+                    del left[number]
+                    open_names.remove(task.name)
+            if len(left) == before:
+                time.sleep(LOOK_AGAIN)
         table = make_table(self.recipe, {name: record.facts for name, record in self.records.items()})
         table.save(self.recipe.out)
         return table
+
+    def _attend(self, task: Task, place: str) -> bool:
+        """Run a task unless it is done; returns whether it is done now: false while another process is at it."""
+        verdict = self._verdict(task)
+        if verdict.done:
+            log.info("%s: %s", place, verdict)
+            return True
+        with self._book.claim(task.name) as ours:
+            if not ours:
+                self._tell_once(f"{place}: another process is at it")
+                return False
+            verdict = self._verdict(task)
+            if verdict.done:
+                log.info("%s: %s", place, verdict)
+                return True
+            log.info("%s: %s; log %s", place, verdict, task.log)
+            self._run_task(task)
+            log.info("%s: %.0f s", place, self.records[task.name].seconds)
+        if task.stage.kind == "simulate":  # now there is something to measure with
+            self._log_estimate()
+        return True
+
+    def _tell_once(self, line: str) -> None:
+        if line not in self._told:
+            log.info("%s", line)
+        self._told.add(line)
 
     def _log_estimate(self) -> None:
         if self.recipe.shrink:  # a trial takes less time than its estimate
@@ -113,8 +128,7 @@ class Runner:
 
     def _run_task(self, task: Task) -> None:
         started, spent_before = perf_counter(), _cpu_seconds()
-        self.records.pop(task.name, None)
-        self._save()  # from here on until it is finished, what it made before does not count
+        self._book.forget(task.name)
         with _logging_to(task.log):
             try:
                 inputs = task.inputs()
@@ -128,8 +142,7 @@ class Runner:
         spent = perf_counter() - started
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         cpu = _cpu_seconds() - spent_before
-        self.records[task.name] = Record(inputs, outputs, spent, moment, code_version(), facts, cpu)
-        self._save()
+        self._book.keep(task.name, Record(inputs, outputs, spent, moment, code_version(), facts, cpu))
 
     def _verdict(self, task: Task) -> Verdict:
         record = self.records.get(task.name)
@@ -154,24 +167,10 @@ class Runner:
         stages = [stage for name in names if (stage := self.recipe.stage(name)) and stage is not task.stage]
         return [Task(self.recipe, stage, task.seed if stage.per_seed else None) for stage in stages]
 
-    def _save(self) -> None:
-        content = {name: asdict(record) for name, record in self.records.items()}
-        write_text(self.recipe.out / STATE, json.dumps(content, indent=1) + "\n")
-
 
 def _cpu_seconds() -> float:
     """Of this process and of those it waited for."""
     return sum(os.times()[:4])
-
-
-def _read(path: Path) -> dict[str, Record]:
-    """The records of earlier calls; a file that is not ours means that nothing is known."""
-    if not path.is_file():
-        return {}
-    try:
-        return {name: Record(**record) for name, record in json.loads(path.read_text()).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StorageError(f"{path}: is no record of a recipe ({error}). Remove it to run everything again.") from error
 
 
 def _digest_or_none(file: str) -> str | None:

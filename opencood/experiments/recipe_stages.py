@@ -28,6 +28,7 @@ from opencood.experiments.inference import InferenceOptions
 from opencood.experiments.merging import MERGED, merge_runs
 from opencood.experiments.protocol import file_digest
 from opencood.experiments.recipe import TRAINED, Recipe, Stage
+from opencood.experiments.recipe_records import Inputs
 from opencood.experiments.recipe_tests import run_tests
 from opencood.experiments.shrink import shrink
 from opencood.experiments.simulate import MANIFEST, SimulationOptions, simulate
@@ -40,7 +41,6 @@ from opencood.training.settings import CAPS
 SPLITS = {"root_dir": "train", "validate_dir": "validate", "test_dir": "test"}
 # Options of an inference that the recipe itself decides.
 DECIDED = ("model_dir", "save_detections", "edit", "range_quirk", "suffix", "info", "results")
-Inputs = dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from opencood.evaluation.files import write_yaml
 from opencood.experiments import recipe_stages
 from opencood.experiments.published import results_page
 from opencood.experiments.recipe_file import read_recipe
-from opencood.experiments.recipe_run import STATE, Runner
+from opencood.experiments.recipe_records import STATE
+from opencood.experiments.recipe_run import Runner
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
 from opencood.tools import run_recipe
 
