@@ -131,4 +131,11 @@ def build_preprocessor(section: Mapping[str, Any], where: str, settings: SampleS
     fine, coarse = section["args"], given(section, "bev_args")
     if coarse is None:
         return built("args", fine)
-    return TwoGrids(built("args", fine), built("bev_args", {**fine, **coarse}))  # caps are common unless written again
+    return TwoGrids(built("args", fine), built("bev_args", {**fine, **_caps(coarse)}))  # caps are common unless written
+
+
+def _caps(coarse: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the coarse grid; its ``max_voxel`` is the cap of training and of tests."""
+    rest = {key: value for key, value in coarse.items() if key != "max_voxel"}
+    most = coarse.get("max_voxel")
+    return rest if most is None else {"max_voxel_train": most, "max_voxel_test": most, **rest}

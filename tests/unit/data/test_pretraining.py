@@ -119,6 +119,11 @@ def test_a_second_grid_of_the_same_points(folder: Write, hypes: Hypes) -> None:
     fine, wide = (voxels[f"{prefix}voxel_coords"][:, 2:] for prefix in ("", "bev_"))
     assert {tuple(cell) for cell in (fine // 4).tolist()} == {tuple(cell) for cell in wide.tolist()}
 
+    content["preprocess"] = content["preprocess"] | {"bev_args": {**coarse, "max_voxel": 3}}
+    dataset = build_dataset(content, train=True)
+    voxels = dataset.collate_batch_train([dataset[0]])["ego"]["processed_lidar"]
+    assert len(voxels["bev_voxel_coords"]) == 3 < len(voxels["voxel_coords"])
+
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="golden cases are not here")
 @pytest.mark.parametrize("name", ["tiny", "tiny_b2", "cell_targets"])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from opencood.errors import ConfigError, DataError
+from opencood.geometry.voxel_groups import group_points
+from opencood.geometry.voxels import voxelize
 from opencood.registry import REGISTRY
 
 LIMITS = [-4.0, -4.0, -3.0, 4.0, 4.0, 1.0]
@@ -30,6 +32,27 @@ def test_voxels_know_their_cloud_after_collation() -> None:
     assert batch["voxel_features"].shape == (sum(counts), 4, 4)
     assert batch["voxel_num_points"].sum() == sum(cloud["voxel_num_points"].sum() for cloud in clouds)
     assert len(build("SpVoxelPreprocessor", args, train=True).preprocess(POINTS)["voxel_coords"]) == 10
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_lost_voxels_are_told_once(train: bool, caplog: pytest.LogCaptureFixture) -> None:
+    args = {"voxel_size": [1, 1, 4], "max_points_per_voxel": 4, "max_voxel_train": 10, "max_voxel_test": 20}
+    processor = build("SpVoxelPreprocessor", args, train)
+    kept = 10 if train else 20
+    cells = len(processor.preprocess(POINTS[:1])["voxel_coords"])
+    assert cells == 1 and not caplog.records
+    processor.preprocess(POINTS)
+    processor.choose(group_points(POINTS, LIMITS, (1, 1, 4)))
+    (told,) = [record.getMessage() for record in caplog.records]
+    everything = len(voxelize(POINTS, LIMITS, (1, 1, 4), 4, len(POINTS))["voxel_coords"])
+    assert f"max_voxel_{'train' if train else 'test'}: a cloud has {everything} voxels and only {kept} are kept" in told
+
+
+def test_a_cap_that_is_just_enough_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    enough = len(voxelize(POINTS, LIMITS, (1, 1, 4), 4, len(POINTS))["voxel_coords"])
+    args = {"voxel_size": [1, 1, 4], "max_points_per_voxel": 4, "max_voxel_train": 1, "max_voxel_test": enough}
+    assert len(build("SpVoxelPreprocessor", args).preprocess(POINTS)["voxel_coords"]) == enough
+    assert not caplog.records
 
 
 def test_legacy_voxels_add_the_offset_from_the_kept_mean() -> None:
