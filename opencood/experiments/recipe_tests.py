@@ -74,7 +74,9 @@ def _on(options: InferenceOptions, pair: tuple[str, ...], file: Path, split: Any
 
 
 def _edit(hypes: Mapping[str, Any], pair: tuple[str, ...], split: Any) -> dict[str, Any]:
-    changes: dict[str, Any] = {} if split is None else {"validate_dir": split}
-    if pair:
-        changes["heter"] = {**hypes["heter"], "pair": [pair[0], pair[-1]], "ego_modality": pair[0]}
-    return changes
+    return ({} if split is None else {"validate_dir": split}) | (edit_of_pair(hypes, pair) if pair else {})
+
+
+def edit_of_pair(hypes: Mapping[str, Any], pair: tuple[str, ...]) -> dict[str, Any]:
+    """Keys that replace those of a configuration: the ego is of the first modality, all others of the last."""
+    return {"heter": {**hypes["heter"], "pair": [pair[0], pair[-1]], "ego_modality": pair[0]}}

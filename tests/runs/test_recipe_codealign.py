@@ -10,8 +10,10 @@ import yaml
 from opencood.errors import ConfigError
 from opencood.evaluation.detections import DetectionSet
 from opencood.evaluation.files import write_yaml
+from opencood.experiments.recipe_estimate import estimate_lines
 from opencood.experiments.recipe_file import read_recipe
 from opencood.experiments.recipe_run import Runner
+from opencood.experiments.recipe_stages import tasks_of
 from opencood.models.checkpoints import find_checkpoint, read_state_dict
 from opencood.tools import run_recipe
 
@@ -33,7 +35,7 @@ def tiny(tmp_path: Path) -> Path:
         if str(stage.get("start", "")).startswith("weights/"):
             stage["start"] = str(SHIPPED / stage["start"])
         if "infer" in stage:
-            stage["options"] = {"workers": 0, "progress": False, "limit": 2}
+            stage["options"] = {**stage.get("options", {}), "workers": 0, "progress": False, "limit": 2}
             own = [[pair[0]] for pair in PAIRS] if stage["method"] == "single" else PAIRS
             stage["pairs"] = [pair for pair in own if pair in stage["pairs"]]
             if not stage["pairs"]:
@@ -53,16 +55,39 @@ def finished(tmp_path_factory):
 def test_codealign_runs_from_nothing_to_its_tables(finished):
     out, table = finished
     labels = {row.label for row in table.rows}
-    assert labels == {"single m1", "single m6"} | {
-        f"{method} {pair}" for method in ("unaligned", "late", "codealign", "joint") for pair in ("m1+m6", "m6+m3")
-    } | {"codealign, entropy m1+m6"}
+    everywhere = ("unaligned", "late", "codealign", "codealign, one space", "joint")
+    disturbed = ("late, 0.4 m", "codealign, 0.4 m", "joint, 0.4 m")
+    assert labels == {"single m1", "single m6", "codealign, entropy m1+m6"} | {
+        f"{method} {pair}" for method in everywhere + disturbed for pair in ("m1+m6", "m6+m3")
+    }
     grids = {title: lines for title, _, lines in table.grids}
     assert [line[0] for line in grids["AP@0.5"]] == ["m1+m6", "m6+m3", "mean"]
-    assert all(cell for line in grids["AP@0.7"] for cell in line[:-1])  # but for the entropy code, tested on one pair
+    (header,) = (header for title, header, _ in table.grids if title == "AP@0.7")
+    entropy = header.index("codealign, entropy")  # tested on one pair
+    assert all(cell for line in grids["AP@0.7"] for cell in line[:entropy] + line[entropy + 1 :])
     trained = {label: int(number.replace(",", "")) for label, number in grids["parameters that train"]}
     assert trained["m3 joins the group"] < trained["m6, one direction"] < trained["end to end, all four"]
     assert (out / "rows.csv").read_text().count("\n") == 1 + len(labels)
     assert "codealign minus late" in (out / "table.md").read_text()
+
+
+@pytest.mark.slow
+def test_tests_of_pairs_can_be_estimated(finished):
+    recipe = read_recipe(finished[0].parent / "recipe.yaml")
+    tests = [task for task in tasks_of(recipe) if task.stage.kind == "infer"]
+    text = "\n".join(estimate_lines(tests, {}))
+    assert text.count("frames, about") == len(tests) and "cannot" not in text
+
+
+@pytest.mark.slow
+def test_wrong_poses_reach_the_detector(finished):
+    out = finished[0] / "seed0"
+    right = DetectionSet.load(out / "test codealign/codealign m1+m6.npz")
+    wrong = DetectionSet.load(out / "test codealign, noise/codealign, 0.4 m m1+m6.npz")
+    assert wrong.protocol["noise_setting"]["args"]["pos_std"] == 0.4
+    assert any(
+        a.scores.shape != b.scores.shape or (a.scores != b.scores).any() for a, b in zip(right, wrong, strict=True)
+    )
 
 
 @pytest.mark.slow
