@@ -103,8 +103,10 @@ def _section(facts: Mapping[str, Any], place: Path) -> str:
     machine = facts["machine"]
     where = machine["gpu"] or f"{machine['cores']} cores {machine['architecture']}, no GPU"
     seeds = ", ".join(str(seed) for seed in facts["seeds"])
-    minutes = facts["seconds"] / 60
-    circumstances = f"{facts['date']}; {where}; torch {machine['torch']}; seeds {seeds}; {minutes:.0f} minutes"
+    spent = f"{facts['seconds'] / 60:.0f} minutes"
+    if "cpu_seconds" in facts:  # those of all cores say more where the machine was shared, or the recipe
+        spent += f", {facts['cpu_seconds'] / 60:.0f} of CPU time"
+    circumstances = f"{facts['date']}; {where}; torch {machine['torch']}; seeds {seeds}; {spent}"
     table = (place / TABLE).read_text().rstrip()
     remark = f"\n\n{facts['remark'].strip()}" if "remark" in facts else ""
     return f"## {facts['title']}\n\n    {facts['command']}\n\n{circumstances}.\n\n{table}{remark}"

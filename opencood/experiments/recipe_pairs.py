@@ -14,13 +14,17 @@ SHOWN = (0.5, 0.7)
 
 
 def methods_of(rows: Mapping[str, Tested]) -> list[str]:
-    """The methods that were tested on pairs, in the order of the recipe."""
-    return list(dict.fromkeys(row.method for row in rows.values() if row.pair))
+    """The methods of these tables, in the order of the recipe."""
+    return list(dict.fromkeys(row.method for row in rows.values() if row.pair and not _alike(row.pair)))
 
 
 def pairs_of(rows: Mapping[str, Tested]) -> list[tuple[str, ...]]:
-    """The pairs of ego and others."""
-    return list(dict.fromkeys(row.pair for row in rows.values() if len(row.pair) == 2))
+    """The pairs of an ego and others of another modality; agents that are all alike are no matter of these tables."""
+    return list(dict.fromkeys(row.pair for row in rows.values() if len(row.pair) == 2 and not _alike(row.pair)))
+
+
+def _alike(pair: tuple[str, ...]) -> bool:
+    return len(pair) == 2 and pair[0] == pair[1]
 
 
 def row_of(rows: Mapping[str, Tested], method: str, pair: tuple[str, ...]) -> Tested | None:
@@ -63,9 +67,13 @@ def size_cells(rows: Mapping[str, Tested]) -> list[list[str]]:
     methods = methods_of(rows)
     lines = []
     for pair in pairs_of(rows):
-        sizes = [None if (row := row_of(rows, method, pair)) is None else row.megabits for method in methods]
-        lines.append(["+".join(pair), *("0" if size is None else f"{1000 * size:.4g}" for size in sizes)])
+        lines.append(["+".join(pair), *(_kilobits(row_of(rows, method, pair)) for method in methods)])
     return lines
+
+
+def _kilobits(row: Tested | None) -> str:
+    """Nothing where a method was not tested; an ego alone is sent nothing."""
+    return "" if row is None else f"{1000 * (row.megabits or 0.0):.4g}"
 
 
 def _shown(values: np.ndarray | None) -> str:
