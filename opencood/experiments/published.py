@@ -1,11 +1,13 @@
 """Tables that were run, kept with what is needed to run them again, and the page that gathers them.
 
 A kept table is a folder with ``run.yaml`` (title, command, date, seconds, seeds, machine, code) and ``table.md``; that
-of a recipe also holds the recipe, the numbers as ``summary.yaml`` and ``rows.csv``, and the seconds of its stages.
+of a recipe also holds the recipe, the numbers as ``summary.yaml`` and ``rows.csv``, and the seconds of its stages; that
+of a sweep every figure as ``table.csv``. Pictures in the folder are shown below the table.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -62,13 +64,22 @@ def keep_recipe(runner: Runner, folder: Path, remark: str = "") -> Path:
     table = (recipe.out / TABLE).read_text()
     keep_table(kept, recipe.title, command, seconds, recipe.seeds, table, **besides)
     shutil.copyfile(recipe.file, kept / "recipe.yaml")
-    for name in ("summary.yaml", "rows.csv"):
-        shutil.copyfile(recipe.out / name, kept / name)
+    keep_files([recipe.out / name for name in ("summary.yaml", "rows.csv")], kept)
     return kept
 
 
-def results_page(folder: Path) -> str:
+def keep_files(files: Sequence[Path], folder: Path) -> None:
+    """Copy a table's numbers and pictures beside it, over those of an earlier run."""
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+
+
+def results_page(folder: Path, place: Path | None = None) -> str:
     """All kept tables below ``folder`` as one Markdown page, by title.
+
+    Args:
+        folder: holds one folder for each kept table.
+        place: folder of the page, where links to pictures begin; default: the working directory.
 
     Raises:
         DataError: there is none, or one is incomplete.
@@ -81,14 +92,18 @@ def results_page(folder: Path) -> str:
         "Made by `python opencood/tools/gather_results.py`; each table lies with its circumstances in "
         f"`{folder}/<name>/`. All on simulated data: they show that methods work and how they compare at toy size, not "
         "what a paper reports.",
-        *(_section(facts, place) for facts, place in sorted(kept, key=lambda pair: str(pair[0]["title"]))),
+        *(_section(facts, kept_in, place or Path()) for facts, kept_in in sorted(kept, key=_title)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def write_page(folder: Path, page: Path) -> Path:
     """Write the page of all kept tables below ``folder``."""
-    return write_text(page, results_page(folder))
+    return write_text(page, results_page(folder, page.parent))
+
+
+def _title(kept: tuple[Mapping[str, Any], Path]) -> str:
+    return str(kept[0]["title"])
 
 
 def _facts(file: Path) -> Mapping[str, Any]:
@@ -99,7 +114,7 @@ def _facts(file: Path) -> Mapping[str, Any]:
     return facts
 
 
-def _section(facts: Mapping[str, Any], place: Path) -> str:
+def _section(facts: Mapping[str, Any], kept_in: Path, page: Path) -> str:
     machine = facts["machine"]
     where = machine["gpu"] or f"{machine['cores']} cores {machine['architecture']}, no GPU"
     seeds = ", ".join(str(seed) for seed in facts["seeds"])
@@ -107,6 +122,8 @@ def _section(facts: Mapping[str, Any], place: Path) -> str:
     if "cpu_seconds" in facts:  # those of all cores say more where the machine was shared, or the recipe
         spent += f", {facts['cpu_seconds'] / 60:.0f} of CPU time"
     circumstances = f"{facts['date']}; {where}; torch {machine['torch']}; seeds {seeds}; {spent}"
-    table = (place / TABLE).read_text().rstrip()
-    remark = f"\n\n{facts['remark'].strip()}" if "remark" in facts else ""
-    return f"## {facts['title']}\n\n    {facts['command']}\n\n{circumstances}.\n\n{table}{remark}"
+    table = (kept_in / TABLE).read_text().rstrip()
+    pictures = [f"![{file.stem}]({os.path.relpath(file, page)})" for file in sorted(kept_in.glob("*.png"))]
+    remark = [facts["remark"].strip()] if "remark" in facts else []
+    head = [f"## {facts['title']}", f"    {facts['command']}", f"{circumstances}."]
+    return "\n\n".join([*head, table, *pictures, *remark])

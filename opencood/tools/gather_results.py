@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Gather the tables that were published by recipes into one Markdown page."""
+"""Gather the tables that recipes and sweeps published into one Markdown page."""
 
 from __future__ import annotations
 

@@ -11,8 +11,10 @@ table.csv, table.md, table.tex, and a picture of AP against every factor and aga
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
@@ -50,13 +52,16 @@ def parser() -> Parser:
     made.add_argument("--seed", type=at_least(0), default=303, help="of everything that is drawn")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1...")
     made.add_argument("--workers", type=at_least(0), default=4, help="loader processes (at most one per core), 0: none")
+    made.add_argument("--publish", type=Path, metavar="FOLDER", help="keep table, pictures and how they were made")
+    made.add_argument("--title", default="Under growing disturbance", help="heads the published table")
+    made.add_argument("--remark", default="", metavar="TEXT", help="what a reader of the published table must know")
     made.add_argument("--dry-run", action="store_true", help="list what would be evaluated")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate what is missing, write tables and pictures; the exit code is 1 when a condition failed."""
-    given = parser().parse_args(argv)
+    given, started = parser().parse_args(argv), perf_counter()
     from opencood.experiments.run_places import LOGS
     from opencood.experiments.session import InferenceOptions
     from opencood.experiments.sweep import Sweep, names_of
@@ -77,10 +82,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     rows = sweep.run()
     print("\n".join(summary(rows, list(values))))
-    for file in write(rows, list(values), sweep.out):
-        print(f"wrote {file}")
+    files = write(rows, list(values), sweep.out)
+    print("\n".join(f"wrote {file}" for file in files))
+    if given.publish:
+        print(f"kept in {_publish(given, list(runs), files, perf_counter() - started)}")
     print("\n".join(f"failed: {problem}" for problem in sweep.failed), end="\n" * bool(sweep.failed))
     return int(bool(sweep.failed))
+
+
+def _publish(given: argparse.Namespace, names: Sequence[str], files: Sequence[Path], seconds: float) -> Path:
+    from opencood.experiments.published import TABLE, keep_files, keep_table
+
+    chosen = [f"--{name} {text}" for name in FACTORS if (text := getattr(given, name)) is not None]
+    runs = " ".join(shlex.quote(str(folder)) for folder in given.model_dir)
+    command = " ".join(
+        ["python opencood/tools/sweep.py --model_dir", runs, "--names", *map(shlex.quote, names), *chosen]
+    )
+    (table,) = (file for file in files if file.name == TABLE)
+    besides = {"remark": given.remark} if given.remark else {}
+    keep_table(given.publish, given.title, command, seconds, [given.seed], table.read_text(), **besides)
+    keep_files([file for file in files if file.suffix in (".csv", ".png")], given.publish)
+    return given.publish
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from opencood.evaluation.files import write_yaml
 from opencood.experiments import sweep as module
 from opencood.experiments.build import build_model
 from opencood.experiments.evaluate import evaluate_file
+from opencood.experiments.published import results_page
 from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.tools import sweep as tool
 
@@ -45,6 +46,7 @@ def runs(tmp_path_factory) -> list[Path]:
 def test_a_sweep_is_a_table_pictures_and_nothing_twice(runs, tmp_path, monkeypatch, capsys):
     out = tmp_path / "sweep"
     common = ["--out", str(out), "--limit", "1", "--workers", "0", "--device", "cpu", *FACTORS.split()]
+    common += ["--publish", str(tmp_path / "kept" / "both"), "--remark", "One frame."]
     command = ["--model_dir", str(runs[0]), "--model_dir", str(runs[1]), *common]
     assert tool.main([*command, "--dry-run"]) == 0
     assert capsys.readouterr().out.count("\n") == 2 * 8 and not out.exists()
@@ -57,6 +59,9 @@ def test_a_sweep_is_a_table_pictures_and_nothing_twice(runs, tmp_path, monkeypat
     assert float(lossy["AP@0.3 frame_order"]) == pytest.approx(stored.ap(0.3, "frame_order"), abs=1e-4)
     assert float(lossy["AP@0.5 lower"]) <= float(lossy["AP@0.5 global_sort"]) <= float(lossy["AP@0.5 upper"]) + 1e-4
     text = (out / "table.tex").read_text()
+    page = results_page(tmp_path / "kept", tmp_path)
+    assert "--drop 0,0.5" in page and "One frame." in page and "![drop](kept/both/drop.png)" in page
+    assert (tmp_path / "kept/both/table.csv").read_text() == (out / "table.csv").read_text()
     assert text.startswith(r"\begin{tabular}{lrrrrrr") and r"pose\_std" in text and text.count(r"\\") == 17
     assert (out / "table.md").read_text().count("\n") == 18
     pictures = {path.name for path in out.glob("*.png")}
