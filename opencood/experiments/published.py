@@ -30,7 +30,7 @@ def keep_table(
 ) -> Path:
     """Keep a Markdown table with the circumstances under which it was just made.
 
-    ``besides`` are more facts; a ``remark`` is shown below the table.
+    ``besides`` are more facts; a ``remark`` is shown above the table.
     """
     facts = {
         "title": title,
@@ -126,4 +126,4 @@ def _section(facts: Mapping[str, Any], kept_in: Path, page: Path) -> str:
     pictures = [f"![{file.stem}]({os.path.relpath(file, page)})" for file in sorted(kept_in.glob("*.png"))]
     remark = [facts["remark"].strip()] if "remark" in facts else []
     head = [f"## {facts['title']}", f"    {facts['command']}", f"{circumstances}."]
-    return "\n\n".join([*head, table, *pictures, *remark])
+    return "\n\n".join([*head, *remark, table, *pictures])
