@@ -66,7 +66,8 @@ def for_message_extractors(args: Mapping[str, Any], names: Sequence[str]) -> Fre
 
 def for_encoders_that_join(args: Mapping[str, Any], names: Sequence[str]) -> Freeze:
     """BackAlign: encoder, backbone and neck of the types that join train; the ego's and the collaboration stay."""
-    frozen = of_types(args, names, ALL_OF_A_TYPE, ego=True) + ["fusion_net", "cls_head", "reg_head", "dir_head"]
+    shared = ["fusion_net", "shrink_conv", "cls_head", "reg_head", "dir_head"]
+    frozen = of_types(args, names, ALL_OF_A_TYPE, ego=True) + shared
     return Freeze(tuple(name for name in names if name in frozen), still="all")
 
 

@@ -26,7 +26,16 @@ LEARNS = {
     "gencomm m1m2": ("message_extractor_m2.",),
     "backalign m1m3": ("encoder_m3.", "backbone_m3.", "shrinker_m3."),
     "all codefilling": ("coodbook.",),
-    "all mpda": ("resizer.", "cdt.", "classifier.", "fusion_net.", "cls_head.", "reg_head.", "dir_head."),
+    "all mpda": (
+        "resizer.",
+        "cdt.",
+        "classifier.",
+        "fusion_net.",
+        "shrink_conv.",
+        "cls_head.",
+        "reg_head.",
+        "dir_head.",
+    ),
     "stamp m4": ("adapter_m4.", "reverter_m4."),
 }
 
