@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,10 +87,11 @@ def save(rows: Sequence[Row], folder: Path) -> Path:
 
 
 def _rows(name: str) -> list[Row]:
-    """Of one benchmark, in a process of its own: memory is counted too, and nobody starts with what others left."""
-    from opencood.experiments.processes import fresh_processes
+    """Of one benchmark, in a process of its own: memory is counted too, and nobody starts with what others left.
 
-    with fresh_processes(1) as pool:
+    A copy of this process, which has loaded nothing heavy; a spawned one would make loader workers spawn, too.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         return pool.submit(_run, name).result()
 
 
