@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from opencood.config.inheritance import BASE
 from opencood.config.tree import overlaid
-from opencood.errors import ConfigError, nearest
+from opencood.errors import ConfigError, DataError, nearest
+from opencood.evaluation.files import read_yaml
 from opencood.experiments.evaluate import parse_bands
 from opencood.experiments.recipe import TRAINED, Recipe, Stage
 from opencood.experiments.run_places import LOGS
@@ -71,11 +70,10 @@ def _content(file: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
     if file.resolve() in heirs:
         raise ConfigError(f"{heirs[0]}: {BASE} leads back to {file}.")
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as a recipe: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: a recipe is a map with the keys {', '.join(TOP)}.")
+        content = read_yaml(file)
+    except DataError as error:
+        words = " ".join(str(error).split())
+        raise ConfigError(f"{words} A recipe is a map with the keys {', '.join(TOP)}.") from error
     base = content.pop(BASE, None)
     if base is None:
         return content
