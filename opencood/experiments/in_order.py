@@ -91,26 +91,35 @@ def run_in_order(
         ConfigError: the configuration has no modalities, or fuses early.
         CheckpointError, DataError: see ``run_inference``.
     """
+    if options.agents is not None:
+        raise ConfigError("--agents: in-order inference takes the numbers of agents from --use_cav.")
+    for entrance in entrances(use_cav, degrade):
+        log.info("in order: %s", entrance)
+        file = labelled(options.save_detections, entrance.label) if keep is None else keep(entrance)
+        yield entrance, run_inference(replace(entering(options, entrance), save_detections=file))
+
+
+def entering(options: InferenceOptions, entrance: Entrance) -> InferenceOptions:
+    """The options under which the agents of an entrance take part, in the order of their modalities.
+
+    Raises:
+        ConfigError: the configuration has no modalities, or fuses early.
+        CheckpointError: see ``run_inference``.
+    """
     hypes, _ = open_run_folder(options.model_dir, options.parity, test_dir=options.test_dir)
     if "heter" not in hypes:
         raise ConfigError(f"{options.model_dir}: has no section heter, so there is no order of modalities.")
-    if options.agents is not None:
-        raise ConfigError("--agents: in-order inference takes the numbers of agents from --use_cav.")
     method = choose_method(options.fusion_method, hypes)
     if method.family == "early":
         raise ConfigError("in-order inference knows intermediate and late fusion; use tools/inference.py for early.")
     one_by_one = method.family == "late" and not method.alone
-    for entrance in entrances(use_cav, degrade):
-        log.info("in order: %s", entrance)
-        settings = replace(
-            options,
-            agents=entrance.agents if one_by_one else None,
-            suffix=entrance.degraded if one_by_one else f"_{entrance.label}",
-            edit=partial(_edited, entrance=entrance),
-            range_quirk=RANGE_QUIRK,
-            save_detections=labelled(options.save_detections, entrance.label) if keep is None else keep(entrance),
-        )
-        yield entrance, run_inference(settings)
+    return replace(
+        options,
+        agents=entrance.agents if one_by_one else None,
+        suffix=entrance.degraded if one_by_one else f"_{entrance.label}",
+        edit=partial(_edited, entrance=entrance),
+        range_quirk=RANGE_QUIRK,
+    )
 
 
 def _edited(hypes: Hypes, entrance: Entrance) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from opencood.evaluation.files import write_text
 from opencood.evaluation.report import THRESHOLDS, VARIANTS, Report, evaluate
 from opencood.experiments.evaluate import reported
 from opencood.experiments.folders import checkpoints_of
+from opencood.experiments.in_order import MODALITIES, Entrance, entering
 from opencood.experiments.inference import run_inference
 from opencood.experiments.protocol import file_digest
 from opencood.experiments.session import InferenceOptions
@@ -57,6 +58,8 @@ class Sweep:
         out: folder of detections, state, tables and pictures.
         options: of every evaluation; ``model_dir`` is replaced.
         grid: every combination of values instead of one factor at a time.
+        in_order: agents enter in the order of their modalities, as in ``inference_heter_in_order.py``: so many as the
+            condition says, else one of each modality.
     """
 
     runs: Mapping[str, Path]
@@ -64,6 +67,7 @@ class Sweep:
     out: Path
     options: InferenceOptions
     grid: bool = False
+    in_order: bool = False
     failed: list[str] = field(default_factory=list)
 
     def plan(self) -> list[tuple[str, Path, Condition]]:
@@ -85,7 +89,7 @@ class Sweep:
         for number, (name, run, condition) in enumerate(plan, start=1):
             file = self.out / name / f"{name_of(condition)}.npz"
             options = apply(replace(self.options, model_dir=run), condition)
-            key, place = _key(options, weights[name]), f"{name}/{file.stem}"
+            key, place = self._key(options, weights[name]), f"{name}/{file.stem}"
             if state.get(place) == key and file.is_file():
                 log.info("[%d/%d] %s: done", number, len(plan), place)
             else:
@@ -97,8 +101,18 @@ class Sweep:
             rows.append(read_row(name, condition, file))
         return rows
 
+    def _key(self, options: InferenceOptions, weights: Path) -> str:
+        """Digest of everything that decides the detections."""
+        chosen = {key: value for key, value in vars(options).items() if key not in UNIMPORTANT}
+        run = {"config": file_digest(config_of_run(options.model_dir)), "weights": file_digest(weights)}
+        content = {**chosen, **run, "in_order": self.in_order}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
     def _evaluate(self, options: InferenceOptions, condition: Condition, place: str) -> bool:
         try:
+            if self.in_order:
+                entrance = Entrance(int(condition.get("agents", len(MODALITIES))))
+                options = entering(replace(options, agents=None), entrance)
             run_inference(options)
         except OpencoodError as error:
             if not condition:
@@ -153,13 +167,6 @@ def table(rows: Sequence[Row], factors: Sequence[str]) -> tuple[list[str], list[
         bounds = [f"{interval.lower:.4f}", f"{interval.upper:.4f}"]
         lines.append([row.method, *cells, *figures, *bounds, "" if size is None else f"{size:.5g}", *counts])
     return header, lines
-
-
-def _key(options: InferenceOptions, weights: Path) -> str:
-    """Digest of everything that decides the detections."""
-    chosen = {key: value for key, value in vars(options).items() if key not in UNIMPORTANT}
-    run = {"config": file_digest(config_of_run(options.model_dir)), "weights": file_digest(weights)}
-    return hashlib.sha256(json.dumps({**chosen, **run}, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _read_state(file: Path) -> dict[str, str]:

@@ -32,6 +32,9 @@ FACTORS = {
     "weather": "clear,fog,snow; or fog:60 (visibility, m), snow:2 (mm/h)",
 }
 
+# Besides the factors, what the published command says.
+NAMED = ("fusion_method", "range", "limit", "parity")
+FLAGS = ("grid", "in_order")
 SHARED = ("fusion_method", "limit", "parity", "seed", "device", "workers")
 
 
@@ -45,6 +48,11 @@ def parser() -> Parser:
     for name, meaning in FACTORS.items():
         group.add_argument(f"--{name}", metavar="VALUES", help=meaning)
     made.add_argument("--grid", action="store_true", help="every combination of values")
+    made.add_argument(
+        "--in_order",
+        action="store_true",
+        help="agents enter by modality, m1 first, as in inference_heter_in_order.py",
+    )
     made.add_argument("--fusion_method", help="default: what each configuration trains")
     made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
     made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N frames")
@@ -76,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_vis_interval=0,
         **{name: getattr(given, name) for name in SHARED},
     )
-    sweep = Sweep(runs, values, given.out or LOGS / f"sweep_{'_'.join(runs)}", options, given.grid)
+    sweep = Sweep(runs, values, given.out or LOGS / f"sweep_{'_'.join(runs)}", options, given.grid, given.in_order)
     if given.dry_run:
         print("\n".join(f"{name}: {name_of(condition)}" for name, _, condition in sweep.plan()))
         return 0
@@ -93,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _publish(given: argparse.Namespace, names: Sequence[str], files: Sequence[Path], seconds: float) -> Path:
     from opencood.experiments.published import TABLE, keep_files, keep_table
 
-    chosen = [f"--{name} {text}" for name in FACTORS if (text := getattr(given, name)) is not None]
+    chosen = [f"--{name} {text}" for name in (*FACTORS, *NAMED) if (text := getattr(given, name)) is not None]
+    chosen += [f"--{name}" for name in FLAGS if getattr(given, name)]
     runs = " ".join(shlex.quote(str(folder)) for folder in given.model_dir)
     command = " ".join(
         ["python opencood/tools/sweep.py --model_dir", runs, "--names", *map(shlex.quote, names), *chosen]

@@ -1,5 +1,6 @@
 """Agents that enter one after the other: choices, result files, and the command line as published."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from opencood.config.overrides import with_range
 from opencood.config.save import save_config
 from opencood.errors import ConfigError
 from opencood.evaluation.files import write_yaml
+from opencood.experiments import sweep
 from opencood.experiments.build import build_dataset, build_model
 from opencood.experiments.in_order import Entrance, entrances, in_order_keys, parse_use_cav, run_in_order
 from opencood.experiments.run_folder import open_run_folder
 from opencood.experiments.session import InferenceOptions
 from opencood.experiments.simulate import SimulationOptions, simulate
 from opencood.tools import inference_heter_in_order as tool
+from opencood.tools import sweep as sweep_tool
 
 SMALL = [-25.6, -25.6, -3, 25.6, 25.6, 1]
 QUIET = {"workers": 0, "progress": False, "device": "cpu", "save_vis_interval": 0}
@@ -123,3 +126,24 @@ def test_the_command_line_takes_the_list_with_and_without_quotes(run_folder, cap
     text = capsys.readouterr().out
     assert text.index("--- 2 agents") < text.index("--- 1 agent\n")
     assert "--save_npy is ignored" in text
+
+
+@pytest.mark.slow
+def test_a_sweep_in_order_is_the_same_evaluation(run_folder, tmp_path, monkeypatch):
+    options = InferenceOptions(run_folder, limit=1, **QUIET)
+    expected = {entrance.agents: report for entrance, report in run_in_order(options, (1, 2))}
+    command = ["--model_dir", str(run_folder), "--in_order", "--agents", "1-2", "--limit", "1", "--workers", "0",
+               "--device", "cpu", "--names", "run", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert sweep_tool.main([*command, "--publish", str(tmp_path / "kept")]) == 0
+    with (tmp_path / "out" / "table.csv").open() as handle:
+        rows = {row["agents"]: row for row in csv.DictReader(handle)}
+    assert set(rows) == {"all", "1", "2"}
+    for agents, report in expected.items():
+        assert float(rows[str(agents)]["megabits/frame"]) == pytest.approx(report.megabits_per_frame, rel=1e-4)
+        assert int(rows[str(agents)]["ground truths"]) == report.ground_truths
+    assert "--agents 1-2 --limit 1 --in_order" in (tmp_path / "kept" / "run.yaml").read_text()
+
+    made = []
+    monkeypatch.setattr(sweep, "run_inference", made.append)
+    assert sweep_tool.main(command) == 0
+    assert made == []
