@@ -22,6 +22,7 @@ class SimulationOptions:
         preset: name in ``opencood.simulation.presets``.
         scenarios: numbers for train, validate, test; a single number is that of train, the others in proportion.
         frames: frames per scenario.
+        stride: tenths of a second between two frames.
         agents: smallest and largest number of connected cars; None takes the preset's as far as the format allows it.
         rsu: add a roadside unit, where the format does not have them anyway.
         beams: LiDAR beams.
@@ -42,6 +43,7 @@ class SimulationOptions:
     preset: str = "small"
     scenarios: tuple[int, ...] | None = None
     frames: int | None = None
+    stride: int | None = None
     agents: tuple[int, int] | None = None
     rsu: bool = False
     beams: int | None = None
@@ -70,10 +72,12 @@ def adjusted(preset: Preset, options: SimulationOptions, cast: Cast) -> Preset:
         raise ConfigError(f"--jobs: expected at least 1, got {options.jobs}.")
     if options.scenarios is not None:
         preset = replace(preset, scenarios=_scenario_counts(options.scenarios, preset.scenarios))
-    if options.frames is not None:
-        if options.frames < 1:
-            raise ConfigError(f"--frames: expected at least 1, got {options.frames}.")
-        preset = replace(preset, frames=options.frames)
+    for name in ("frames", "stride"):
+        number = getattr(options, name)
+        if number is not None:
+            if number < 1:
+                raise ConfigError(f"--{name}: expected at least 1, got {number}.")
+            preset = replace(preset, **{name: number})
     if options.agents is not None:
         low, high = options.agents
         if not 1 <= low <= high <= 5:

@@ -42,6 +42,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="scenarios of train (others in proportion), or train,validate,test",
     )
     parser.add_argument("--frames", type=int, metavar="N", help="frames per scenario")
+    parser.add_argument("--stride", type=int, metavar="N", help="tenths of a second from frame to frame")
     parser.add_argument(
         "--agents",
         type=_interval,

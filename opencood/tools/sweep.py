@@ -33,9 +33,9 @@ FACTORS = {
 }
 
 # Besides the factors, what the published command says.
-NAMED = ("fusion_method", "range", "limit", "parity")
+NAMED = ("fusion_method", "test_dir", "range", "limit", "parity")
 FLAGS = ("grid", "in_order")
-SHARED = ("fusion_method", "limit", "parity", "seed", "device", "workers")
+SHARED = ("fusion_method", "test_dir", "limit", "parity", "seed", "device", "workers")
 
 
 def parser() -> Parser:
@@ -54,6 +54,7 @@ def parser() -> Parser:
         help="agents enter by modality, m1 first, as in inference_heter_in_order.py",
     )
     made.add_argument("--fusion_method", help="default: what each configuration trains")
+    made.add_argument("--test_dir", metavar="FOLDER", help="test on another split than the configuration's")
     made.add_argument("--range", metavar="X,Y", help="detection range in metres; default: the configuration's")
     made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N frames")
     made.add_argument("--parity", choices=("published", "fixed"), help="default: the configuration's")

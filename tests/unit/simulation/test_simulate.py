@@ -151,6 +151,7 @@ def test_every_format_overwrites_every_other_and_brings_its_cast(tmp_path):
         ({"agents": (0, 2)}, "--agents"),
         ({"agents": (3, 2)}, "--agents"),
         ({"frames": 0}, "--frames"),
+        ({"stride": 0}, "--stride"),
         ({"scenarios": (1, 2)}, "--scenarios"),
         ({"scenarios": (0,)}, "--scenarios"),
         ({"scenarios": (0, 0, 0)}, "--scenarios"),
@@ -181,7 +182,7 @@ def test_an_unwritable_place_is_one_clear_error(tmp_path):
 def test_command_line(tmp_path, capsys):
     main(
         ["--out", str(tmp_path / "d"), "--preset", "mini", "--scenarios", "1,0,1", "--frames", "2",
-         "--agents", "2-3", "--seed", "5", "--format", "opv2v", "--stats",
+         "--stride", "1", "--agents", "2-3", "--seed", "5", "--format", "opv2v", "--stats",
          "--cameras", "--image_size", "32x24", "--fov", "90", "--extra_beams", "16"]
     )  # fmt: skip
 
