@@ -153,13 +153,13 @@ QUIRKS: dict[str, Quirk] = {
     ),
     "generator_start": Quirk(
         "ego",
-        "ego",
+        "warped_ego",
         "What GenComm's sampler starts from: ego, warped_ego (as the sender sees it) or noise.",
         "gencomm.md Q4",
     ),
     "generator_keeps_ego_feature": Quirk(
         False,
-        False,
+        True,
         "GenComm: the ego keeps its own feature instead of one generated from its message.",
         "gencomm.md Q3",
     ),
