@@ -10,6 +10,7 @@ from model_samples import PLAIN, RANGE, TRANSLATOR, batch, cloud, hypes
 from torch import nn
 
 from opencood.communication import Channel, encode
+from opencood.config.flavor import quirk
 from opencood.errors import ConfigError, DataError
 from opencood.models.backbones.crop import CenterFit
 from opencood.models.backbones.deformable import DeformableConv2d
@@ -165,6 +166,13 @@ def test_the_ego_keeps_its_feature_when_asked():
         received = model.exchange(scene).map
         assert torch.allclose(received[[0, 3]], scene.maps[0][[0, 3]]) == wanted
         assert not torch.allclose(received[[1, 4]], scene.maps[0][[1, 4]])
+
+
+@pytest.mark.parametrize(("parity", "start", "kept"), [("published", "ego", False), ("fixed", "warped_ego", True)])
+def test_where_the_sampler_starts_follows_parity(parity, start, kept):
+    hypes = {"flavor": "gencomm", "parity": parity}
+    assert quirk(hypes, "generator_start") == start
+    assert quirk(hypes, "generator_keeps_ego_feature") is kept
 
 
 def test_a_warped_start_is_the_ego_seen_from_the_sender():
