@@ -140,9 +140,16 @@ def _messages(hypes: Hypes, detector: Detector | None, batch: Mapping[str, Any])
         return {}, ["message: none, this detector is trained alone"]
     try:
         messages = _sent(detector, batch)
-    except (NotImplementedError, RuntimeError):  # an operation whose result depends on content
+    except (NotImplementedError, RuntimeError) as error:
+        if not _lacks_content(error):
+            raise
         return {}, ["message: its size depends on the data (see inference.py)"]
     return {f"of {m}" if m else "of an agent": message_bits(message) for m, message in messages.items()}, []
+
+
+def _lacks_content(error: Exception) -> bool:
+    """Whether an operation failed because tensors on the meta device have no content, in PyTorch's words."""
+    return any(words in str(error) for words in ("register_meta", "Meta tensors", "meta tensor"))
 
 
 @torch.inference_mode()

@@ -67,6 +67,33 @@ def test_what_is_sent_depends_on_the_data(name):
     assert not report.messages and any("depends on the data" in note for note in report.notes)
 
 
+def let_agents_send(work, hypes, monkeypatch):
+    """An agent that sends alone does some work on its map first; all agents together, as in training, do not."""
+    link = type(build_model(hypes).link)
+    send = link.send
+
+    def working(self, own, request=None):
+        if own.agents == 1:
+            work(own.map)
+        return send(self, own, request)
+
+    monkeypatch.setattr(link, "send", working)
+
+
+@pytest.mark.parametrize("words", [lambda x: x.nonzero(), lambda x: x.sum().item(), lambda x: x[x > 0], torch.unique])
+def test_a_message_whose_size_depends_on_content_is_told_as_that(hypes, monkeypatch, words):
+    let_agents_send(words, hypes, monkeypatch)
+    report = describe(hypes, agents=2, voxels=900)
+    assert not report.messages and any("depends on the data" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("fault", [lambda x: x[..., :3] @ x, lambda x: x + torch.zeros(3)])
+def test_a_fault_of_a_link_is_not_told_as_a_size(hypes, monkeypatch, fault):
+    let_agents_send(fault, hypes, monkeypatch)
+    with pytest.raises(RuntimeError):
+        describe(hypes, agents=2, voxels=900)
+
+
 def test_command_line(capsys):
     assert main(["-y", str(SHIPPED / "sim" / "intermediate.yaml")]) == 0
     out = capsys.readouterr().out
