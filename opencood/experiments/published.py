@@ -18,6 +18,7 @@ from opencood.errors import DataError
 from opencood.evaluation.files import read_yaml, write_text, write_yaml
 from opencood.experiments.machine import machine_facts
 from opencood.experiments.protocol import code_version
+from opencood.experiments.recipe_pictures import picture_files
 from opencood.experiments.recipe_run import Runner
 
 FACTS = "run.yaml"
@@ -64,7 +65,7 @@ def keep_recipe(runner: Runner, folder: Path, remark: str = "") -> Path:
     table = (recipe.out / TABLE).read_text()
     keep_table(kept, recipe.title, command, seconds, recipe.seeds, table, **besides)
     shutil.copyfile(recipe.file, kept / "recipe.yaml")
-    keep_files([recipe.out / name for name in ("summary.yaml", "rows.csv")], kept)
+    keep_files([*(recipe.out / name for name in ("summary.yaml", "rows.csv")), *picture_files(recipe)], kept)
     return kept
 
 

@@ -18,6 +18,8 @@ A recipe is a YAML map (see ``opencood/recipes``)::
     _base_: other.yaml              # a recipe beside this one, over which all this is laid
     parameters: {m3 joins: [m3]}    # what some trainings change, as a table
     measured: {base: 300}           # seconds that stages took elsewhere, for the estimate of a first run
+    pictures:                       # labels.png: AP@0.5 of rows over what they differ in, by distance too with bands
+      labels: {across: labels in %, curves: {from scratch: {20: few, 100: all}}}
     bands: published                # AP by distance from the ego too: bands of inference.py
     shrink: true                    # every hypes file at the size of check_hypes.py --step: tries the workflow only
 
@@ -100,6 +102,14 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Curves of AP@0.5: what is across, and for each curve the row at each place there (numbers, or words)."""
+
+    across: str
+    curves: Mapping[str, Mapping[float | str, str]]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A checked recipe; ``file`` is where it was read from."""
 
@@ -114,6 +124,7 @@ class Recipe:
     title: str = ""
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
     bands: str | None = None
     shrink: bool = False
 

@@ -11,10 +11,14 @@ from opencood.config.tree import overlaid
 from opencood.errors import ConfigError, DataError, nearest
 from opencood.evaluation.files import read_yaml
 from opencood.experiments.evaluate import parse_bands
-from opencood.experiments.recipe import TRAINED, Recipe, Stage
+from opencood.experiments.recipe import TRAINED, Picture, Recipe, Stage
+from opencood.experiments.recipe_tests import rows_of
 from opencood.experiments.run_places import LOGS
 
-TOP = ("name", "title", "out", "seeds", "data", "set", "stages", "compare", "parameters", "measured", "bands", "shrink")
+TOP = (
+    *("name", "title", "out", "seeds", "data", "set", "stages"),
+    *("compare", "parameters", "pictures", "measured", "bands", "shrink"),
+)
 # Kind of stage -> the keys it may have besides its own.
 KINDS: dict[str, tuple[str, ...]] = {
     "simulate": (),
@@ -46,6 +50,7 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
         title=str(content.get("title", name)),
         parameters={str(k): tuple(v) for k, v in _map(content.get("parameters") or {}, f"{file}: parameters").items()},
         measured={str(k): float(v) for k, v in _map(content.get("measured") or {}, f"{file}: measured").items()},
+        pictures=_pictures(content.get("pictures") or {}, f"{file}: pictures"),
         bands=content.get("bands"),
         shrink=_flag(content.get("shrink", False), f"{file}: shrink"),
     )
@@ -56,7 +61,38 @@ def read_recipe(file: Path, out: Path | None = None, seeds: Sequence[int] | None
     for name in (name for names in recipe.parameters.values() for name in names):
         if name not in recipe.stages or recipe.stages[name].kind != "train":
             raise ConfigError(f"{file}: parameters: '{name}' is no training.{nearest(name, recipe.stages)}")
+    _check_rows(recipe)
     return recipe
+
+
+def _check_rows(recipe: Recipe) -> None:
+    """Whether the tests give the rows that are compared and drawn, before anything runs."""
+    tests = [stage for stage in recipe.stages.values() if stage.kind == "infer"]
+    rows = [row for stage in tests for row in rows_of(stage)]
+    over_pairs = [stage.method for stage in tests if stage.pairs]
+    named = [("compare", row, [*rows, *over_pairs]) for pair in recipe.compare for row in pair]
+    for name, picture in recipe.pictures.items():
+        named += [(f"pictures.{name}", row, rows) for row_at in picture.curves.values() for row in row_at.values()]
+    for place, row, known in named:
+        if row not in known:
+            raise ConfigError(f"{recipe.file}: {place}: no row '{row}'.{nearest(row, known)} Rows: {', '.join(known)}.")
+
+
+def _pictures(content: Any, where: str) -> dict[str, Picture]:
+    pictures: dict[str, Picture] = {}
+    for name, spec in _map(content, where).items():
+        place = f"{where}.{name}"
+        _known(_map(spec, place), ("across", "curves"), place)
+        curves = {str(k): _map(rows, f"{place}.curves.{k}") for k, rows in _map(spec.get("curves"), place).items()}
+        words = {type(at) is str for rows in curves.values() for at in rows}
+        if "across" not in spec or len(words) != 1 or Path(str(name)).name != str(name):
+            raise ConfigError(f"{place}: expected across, and curves such as {{GenComm: {{1: row, 2: row}}}}, all of "
+                              "them over numbers or all over words.")  # fmt: skip
+        rows_of: dict[str, dict[float | str, str]] = {
+            curve: {at: str(row) for at, row in rows.items()} for curve, rows in curves.items()
+        }
+        pictures[str(name)] = Picture(str(spec["across"]), rows_of)
+    return pictures
 
 
 def _flag(value: Any, place: str) -> bool:

@@ -17,6 +17,7 @@ from opencood.errors import OpencoodError, StorageError
 from opencood.experiments.protocol import code_version, file_digest
 from opencood.experiments.recipe import Recipe
 from opencood.experiments.recipe_estimate import estimate_lines
+from opencood.experiments.recipe_pictures import draw_pictures
 from opencood.experiments.recipe_records import Record, Records
 from opencood.experiments.recipe_stages import Task, tasks_of
 from opencood.experiments.recipe_table import Table, make_table
@@ -92,6 +93,7 @@ class Runner:
                 time.sleep(LOOK_AGAIN)
         table = make_table(self.recipe, {name: record.facts for name, record in self.records.items()})
         table.save(self.recipe.out)
+        draw_pictures(self.recipe, table)
         return table
 
     def _attend(self, task: Task, place: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from opencood.errors import ConfigError, DataError, nearest
+from opencood.errors import ConfigError, DataError
 from opencood.evaluation.bootstrap import Interval, frame_weights, seeds_interval, weighted_ap
 from opencood.evaluation.files import write_text, write_yaml
 from opencood.evaluation.report import THRESHOLDS, match_all
@@ -52,12 +52,14 @@ class Table:
     """Rows, and differences of AP@0.5 by the pair of rows, or of the means over pairs of two methods.
 
     Attributes:
-        grids: further tables: pairs of modalities by method, and what trainings change.
+        distances: AP@0.5 by distance from the ego, with the number of objects there, and row.
+        grids: further tables: distances, pairs of modalities by method, and what trainings change.
         csv: every row and seed.
     """
 
     rows: tuple[Row, ...]
     differences: Mapping[tuple[str, str], Interval]
+    distances: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     grids: tuple[Grid, ...] = ()
     csv: tuple[str, ...] = ()
 
@@ -105,7 +107,7 @@ def make_table(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Read what every test found; ``facts`` are those of the records, by task.
 
     Raises:
-        ConfigError: ``compare`` names neither a row nor a method that was tested on pairs.
+        ConfigError: ``compare`` names a method that was not tested on all pairs.
         DataError: the seeds of a row did not see the same frames.
     """
     found = tested_rows(recipe, facts)
@@ -113,10 +115,12 @@ def make_table(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> Table:
     left_out = {stage.method for stage in tests if not any(map(stage.runs_for, recipe.seeds))}
     pairs = [pair for pair in recipe.compare if not left_out & set(pair)]
     compared = {name: _compared(recipe, found, name) for pair in pairs for name in pair}
+    distances = _by_distance(recipe, found)
     return Table(
         tuple(_row(row) for row in found.values()),
         {(a, b): _difference(compared, a, b) for a, b in pairs},
-        (*_band_grid(recipe, found), *_pair_grids(found), *_parameter_grid(recipe, facts)),
+        distances,
+        (*_distance_grid(distances), *_pair_grids(found), *_parameter_grid(recipe, facts)),
         tuple(csv_lines(found)),
     )
 
@@ -132,16 +136,25 @@ def _row(row: Tested) -> Row:
     )
 
 
-def _band_grid(recipe: Recipe, found: Mapping[str, Tested]) -> list[Grid]:
-    """AP by distance from the ego, with the number of objects of a test."""
+def _by_distance(recipe: Recipe, found: Mapping[str, Tested]) -> dict[str, dict[str, Interval]]:
+    """AP@0.5 by distance from the ego, with the number of objects of a test, and row."""
     bands = {name: band for name, band in (parse_bands(recipe.bands) or {}).items() if band is not None}
     if not bands or not found:
-        return []
+        return {}
     first = next(iter(found.values())).found[0]
     counts = {name: only(first, partial(in_band, band=band)).ground_truth_count for name, band in bands.items()}
-    header = ["row", *(f"{name} ({count} objects)" for name, count in counts.items())]
-    lines = [[row.label, *(_shown(_ap_in_band(row, band)) for band in bands.values())] for row in found.values()]
-    return [(f"AP@{COMPARED:g} by distance", header, lines)]
+    return {
+        f"{name} ({counts[name]} objects)": {label: _ap_in_band(row, band) for label, row in found.items()}
+        for name, band in bands.items()
+    }
+
+
+def _distance_grid(distances: Mapping[str, Mapping[str, Interval]]) -> list[Grid]:
+    if not distances:
+        return []
+    labels = next(iter(distances.values()))
+    lines = [[label, *(_shown(rows[label]) for rows in distances.values())] for label in labels]
+    return [(f"AP@{COMPARED:g} by distance", ["row", *distances], lines)]
 
 
 def _ap_in_band(row: Tested, band: tuple[float, float]) -> Interval:
@@ -180,8 +193,7 @@ def _compared(recipe: Recipe, found: Mapping[str, Tested], name: str) -> np.ndar
         return found[name].resampled[COMPARED]
     values = recipe_pairs.mean_of(found, name, COMPARED)
     if values is None:
-        known = [*found, *recipe_pairs.methods_of(found)]
-        raise ConfigError(f"{recipe.file}: compare: no row '{name}'.{nearest(name, known)} Rows: {', '.join(known)}.")
+        raise ConfigError(f"{recipe.file}: compare: '{name}' was not tested on every pair that another method was.")
     return values
 
 

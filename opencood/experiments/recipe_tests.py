@@ -10,7 +10,7 @@ from typing import Any
 
 from opencood.config.loader import load_yaml
 from opencood.evaluation.report import Report
-from opencood.experiments.in_order import Entrance, run_in_order
+from opencood.experiments.in_order import Entrance, entrances, run_in_order
 from opencood.experiments.inference import InferenceOptions, run_inference
 from opencood.experiments.recipe import Stage
 
@@ -33,13 +33,13 @@ def run_tests(stage: Stage, options: InferenceOptions, folder: Path) -> Iterator
 
     With ``threshold_from`` every test also runs on that split, see :func:`tuning_file`.
     """
-    if "in_order" in stage.spec or stage.spec.get("lidar_degrade"):
+    in_order = _in_order(stage)
+    if in_order:
 
         def keep(entrance: Entrance) -> Path:
             return folder / f"{_entrance_row(stage, entrance)}.npz"
 
-        numbers = tuple(stage.spec.get("in_order", NUMBERS))
-        for entrance, report in run_in_order(options, numbers, bool(stage.spec.get("lidar_degrade")), keep):
+        for entrance, report in run_in_order(options, *in_order, keep):
             yield _entrance_row(stage, entrance), report
         return
     for pair in stage.pairs or [()]:
@@ -50,9 +50,24 @@ def run_tests(stage: Stage, options: InferenceOptions, folder: Path) -> Iterator
         yield label, run_inference(_on(options, pair, folder / f"{label}.npz"))
 
 
+def rows_of(stage: Stage) -> list[str]:
+    """The rows that :func:`run_tests` yields."""
+    in_order = _in_order(stage)
+    if in_order:
+        return [_entrance_row(stage, entrance) for entrance in entrances(*in_order)]
+    return [row_name(stage.method, pair) for pair in stage.pairs or [()]]
+
+
 def tests_of(stage: Stage) -> int:
     """How often a stage goes through a split."""
     return len(stage.spec.get("in_order", [1])) * len(stage.pairs or [1]) * (2 if "threshold_from" in stage.spec else 1)
+
+
+def _in_order(stage: Stage) -> tuple[tuple[int, ...], bool] | None:
+    """The numbers of agents that enter in order, and whether with fewer beams; None where none enter so."""
+    if "in_order" not in stage.spec and not stage.spec.get("lidar_degrade"):
+        return None
+    return tuple(stage.spec.get("in_order", NUMBERS)), bool(stage.spec.get("lidar_degrade"))
 
 
 def _entrance_row(stage: Stage, entrance: Entrance) -> str:

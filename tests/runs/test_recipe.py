@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from opencood.errors import CheckpointError, ConfigError
 from opencood.evaluation.files import write_yaml
@@ -33,7 +34,9 @@ def heal(tmp_path: Path, **changes) -> Path:
     recipe["stages"]["in order"] |= {"in_order": [1, 2], "options": {"workers": 0, "progress": False, "limit": 2}}
     everywhere = {"cav_lidar_range": SMALL, "lidar_range": SMALL, "gt_range": SMALL}
     sizes = {"_everywhere_": everywhere, "train_params": {**TINY, "num_workers": 0}}
-    return write_yaml(tmp_path / "recipe.yaml", recipe | {"out": str(tmp_path / "out"), "set": sizes} | changes)
+    pictures = {"agents": {"across": "agents", "curves": {"HEAL": {1: "in order 1", 2: "in order 2"}}}}
+    here = {"out": str(tmp_path / "out"), "set": sizes, "bands": "0-30,30-50", "pictures": pictures}
+    return write_yaml(tmp_path / "recipe.yaml", recipe | here | changes)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,11 @@ def test_heal_runs_from_nothing_to_the_table(finished):
     assert table.rows[0].megabits == 0 < table.rows[1].megabits
     assert "in order 2 minus in order 1, AP@0.5" in "\n".join(table.lines())
     assert (out / "table.md").read_text().startswith("| row |")
+    assert len(table.distances) == 2 and all(
+        set(rows) == {"in order 1", "in order 2"} for rows in table.distances.values()
+    )
+    with Image.open(out / "agents.png") as picture:
+        assert picture.width > 2 * picture.height  # all objects, and two distances beside it
     assert yaml.safe_load((out / "summary.yaml").read_text())["rows"]["in order 2"]["seeds"] == 1
     logs = {path.name for path in (out / "logs").iterdir()}
     assert logs == {"world.log", *(f"{name}_seed0.log" for name in ("base", "m3", "final", "in order"))}
@@ -161,6 +169,24 @@ WRONG = {
     ),
     "merge": ({"stages": {"a": {"merge": []}}}, "merge needs"),
     "seeds": ({"seeds": [1, 1], "stages": {}}, "seeds: expected different"),
+    "no row to compare": (
+        {"stages": {"a": {"train": "sim/late.yaml"}, "b": {"infer": "a"}}, "compare": [["b", "c"]]},
+        "compare: no row 'c'",
+    ),
+    "no row to draw": (
+        {
+            "stages": {"a": {"train": "sim/late.yaml"}, "b": {"infer": "a", "in_order": [1, 2]}},
+            "pictures": {"p": {"across": "agents", "curves": {"late": {1: "b 1", 2: "b 3"}}}},
+        },
+        "pictures.p: no row 'b 3'",
+    ),
+    "numbers and words": (
+        {
+            "stages": {"a": {"train": "sim/late.yaml"}, "b": {"infer": "a"}},
+            "pictures": {"p": {"across": "agents", "curves": {"late": {1: "b", "two": "b"}}}},
+        },
+        "all of them over numbers or all over words",
+    ),
     "pair": ({"stages": {"a": {"train": "sim/late.yaml"}}, "compare": ["a"]}, "compare: expected pairs"),
 }
 
