@@ -74,7 +74,7 @@ def tested_rows(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[
     Where a test names a ``truth``, its detections are compared with the objects of that method's row.
 
     Raises:
-        DataError: a file is missing, or two rows that share a truth hold different frames.
+        DataError: a file is missing or holds no frame, or two rows that share a truth hold different frames.
     """
     rows: dict[str, Tested] = {}
     for task in tasks_of(recipe):
@@ -90,7 +90,10 @@ def _read(rows: dict[str, Tested], task: Task, label: str, speed: float | None) 
     row = rows.setdefault(label, Tested(label, stage.method, pair))
     truth = rows.get(row_name(str(stage.spec["truth"]), pair)) if "truth" in stage.spec else None
     seed = len(row.found)
-    found = DetectionSet.load(task.folder / f"{label}.npz")
+    file = task.folder / f"{label}.npz"
+    found = DetectionSet.load(file)
+    if not found.frames:
+        raise DataError(f"{file}: row '{label}' tested no frame, all were left out; see why in {task.log}.")
     row.found.append(_against(found, truth.found if truth else [], seed))
     tuned = tuning_file(task.folder, label)
     if tuned.is_file():
