@@ -47,6 +47,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "opencood.models.assemblies_variants",
         "opencood.models.assemblies_voxels",
         "opencood.models.assemblies_opencood",
+        "opencood.models.assemblies_voxel_fusion",
         "opencood.models.assemblies_cameras",
         "opencood.models.assemblies_center",
         "opencood.models.assemblies_hmvit",

@@ -14,9 +14,8 @@ from torch import nn
 
 from opencood.config.flavor import flavor_of
 from opencood.config.tree import lookup
-from opencood.models import parts, parts_opencood, parts_variants, parts_voxels
+from opencood.models import parts, parts_opencood
 from opencood.models.assemblies import (
-    FUSION_ARGS,
     HEADS,
     PILLAR_ARGS,
     PILLAR_IGNORES,
@@ -24,7 +23,7 @@ from opencood.models.assemblies import (
     SHRINK,
     fuse_once,
 )
-from opencood.models.assembly import Assembly, FuseStage, Part, plain_link
+from opencood.models.assembly import Assembly, FuseStage, Part
 from opencood.models.builder import register_assembly
 from opencood.models.context import Context
 from opencood.models.freezing import Freeze, for_fixed_backbone
@@ -44,10 +43,6 @@ ONE_MAP = frozenset({"v2xreal", "coopre"})
 NECK = Part("encode", "shrink_conv", parts.shrink)
 COMPRESSOR = Part("link", "naive_compressor", parts.compression)
 LEVEL_ATTENTION = Part("fuse", "fusion_net", parts_opencood.level_attention)
-OLD_HEADS = (
-    Part("head", "cls_head", parts.class_logits, "psm"),
-    Part("head", "reg_head", parts.box_residuals, "rm"),
-)
 FIRST_BLOCK = {
     "first": ("backbone.blocks.0",),
     "narrow": ("backbone.compression_modules.0.encoder",),
@@ -221,91 +216,6 @@ def _for_fixed_filter(args: Mapping[str, Any], names: Any) -> Freeze:
     return Freeze((*frozen.parts, "fusion_net"), still="nothing")
 
 
-# --- voxels and pictures ------------------------------------------------------------------------
-
-SECOND = replace(
-    INTERMEDIATE,
-    name="second_intermediate",
-    summary="SECOND with attention at every level of its 2D backbone.",
-    parts=(
-        Part("encode", "", parts_voxels.backbone_3d),
-        Part("levels", "backbone_2d", parts_opencood.compressed_levels),
-        LEVEL_ATTENTION,
-        *OLD_HEADS,
-    ),
-    probes={name: tuple(p.replace("backbone.", "backbone_2d.") for p in path) for name, path in FIRST_BLOCK.items()},
-    args=frozenset(
-        {"voxel_size", "lidar_range", "mean_vfe", "base_bev_backbone", "num_class", "anchor_number", "anchor_num"}
-    ),
-    ignores=PILLAR_IGNORES | {"batch_size", "grid_size", "backbone_3d", "height_compression"},
-)
-SECOND_FCOOPER = replace(
-    SECOND,
-    name="second_fcooper",
-    summary="SECOND with the maximum over agents (F-Cooper).",
-    parts=(
-        Part("encode", "", parts_voxels.backbone_3d),
-        Part("encode", "backbone_2d", parts_voxels.backbone_2d),
-        NECK,
-        COMPRESSOR,
-        Part("fuse", "fusion_net", parts_opencood.maximum),
-        *HEADS,
-    ),
-    fuse=fuse_once,
-    link=plain_link,
-    probes={},
-    args=SECOND.args | {"shrink_header", "compression", "backbone_fix", "dir_args", "in_head"},
-    freeze=for_fixed_backbone,
-)
-SECOND_V2XVIT = replace(
-    SECOND_FCOOPER,
-    name="second_v2xvit",
-    summary="SECOND with V2X-ViT.",
-    parts=with_fusion(SECOND_FCOOPER, parts_opencood.moving_v2xvit),
-    args=SECOND_FCOOPER.args | {"transformer"},
-    reads=MOTION,
-)
-SECOND_BASELINE = replace(
-    SECOND_FCOOPER,
-    name="second_baseline",
-    summary="SECOND with one fusion of one map.",
-    parts=with_fusion(SECOND_FCOOPER, parts.fusion),
-    args=SECOND_FCOOPER.args | FUSION_ARGS,
-    frame="own",
-    reads=POSES,
-)
-VOXEL_NET = replace(
-    SECOND,
-    name="voxel_net_intermediate",
-    summary="VoxelNet with one attention before its region proposals.",
-    parts=(
-        Part("encode", "", parts_voxels.voxel_net),
-        Part("link", "compression_layer", parts_opencood.stage_compression),
-        Part("fuse", "fusion_net", parts_opencood.attention),
-        Part("head", "rpn", parts_voxels.region_proposals),
-    ),
-    fuse=fuse_once,
-    link=plain_link,
-    probes={},
-    args=frozenset(parts_voxels.VOXEL_ARGS) | {"anchor_number", "anchor_num", "compression"},
-    ignores=PILLAR_IGNORES | {"batch_size", "N", "D", "H", "W", "T", "grid_size"},
-)
-PIXOR = replace(
-    SECOND,
-    name="pixor_intermediate",
-    summary="PIXOR with attention at three levels of its net.",
-    parts=(
-        Part("encode", "", parts_opencood.pixor_picture),
-        Part("levels", "backbone", parts_opencood.pixor_levels),
-        Part("fuse", "fusion_net", parts_opencood.pixor_attention),
-        Part("head", "header", parts_variants.pixor_head),
-    ),
-    probes={"first": ("backbone.first",)},
-    args=frozenset(parts_variants.PIXOR_ARGS),
-    ignores=PILLAR_IGNORES | {"decode"},
-)
-
-
 def warped(row: Assembly) -> Assembly:
     """The same row on maps in each agent's own frame."""
     return replace(row, frame="own", reads=POSES)
@@ -321,9 +231,6 @@ def intermediate_of(row: Assembly, args: Mapping[str, Any], hypes: Mapping[str, 
 
 
 register_assembly(INTERMEDIATE, intermediate_of)
-register_assembly(SECOND, intermediate_of)
-register_assembly(VOXEL_NET, intermediate_of)
-register_assembly(PIXOR, intermediate_of)
 register_assembly(V2VNET, v2vnet_of)
 register_assembly(FAX, fax_of)
 register_assembly(WHERE2COMM, where2comm_of)
@@ -332,9 +239,6 @@ for _row in (
     MASH,
     ROBUST,
     V2XVIT,
-    SECOND_FCOOPER,
-    SECOND_V2XVIT,
-    SECOND_BASELINE,
     on_pillars("point_pillar_fcooper", "PointPillars with the maximum over agents (F-Cooper).", parts_opencood.maximum),
     on_pillars("point_pillar_opv2v", "PointPillars with one attention (OPV2V).", parts_opencood.attention),
     on_pillars("point_pillar_intermediate_V2VAM", "PointPillars with V2VAM.", parts_opencood.v2vam),
