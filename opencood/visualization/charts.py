@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from opencood.visualization import style
@@ -64,28 +65,35 @@ def draw_curves(
     Args:
         panels: what is on the x axis -> name of a curve -> its x and y. Bounds are drawn as a band.
         height: what is on the y axis.
-        marked: the points of the curves are marked.
+        marked: the points of the curves are marked, and stand at ticks of their own.
         logarithmic: the x axis is.
     """
-    figure = Figure(figsize=(4.8 * len(panels), 4.4), facecolor=style.BACKGROUND)
+    figure = Figure(figsize=(4.8 * len(panels), 4.4), facecolor=style.BACKGROUND, layout="constrained")
     FigureCanvasAgg(figure)
+    lines: dict[str, Line2D] = {}
     for axes, (quantity, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _plain(axes)
         for position, (name, (across, up)) in enumerate(curves.items()):
             values = np.asarray(up, float)
             centre = values if values.ndim == 1 else values[:, 0]
             color, dashes = style.curve(position)
-            axes.plot(across, centre, dashes, color=color, lw=1.8, marker="o" if marked else None, ms=4, label=name)
+            shape = "o" if marked else None
+            (lines[name],) = axes.plot(across, centre, dashes, color=color, lw=1.8, marker=shape, ms=4, label=name)
             if values.ndim > 1:
                 axes.fill_between(across, values[:, 1], values[:, 2], color=color, alpha=0.15, lw=0)
         if logarithmic:
             axes.set_xscale("log")
+        elif marked:
+            axes.set_xticks(
+                list(dict.fromkeys(at for across, _ in curves.values() for at in np.asarray(across).tolist()))
+            )
         axes.set_xlabel(quantity, color=style.TEXT)
         axes.set_ylabel(height, color=style.TEXT)
         axes.tick_params(axis="x", colors=style.MUTED)
-        axes.legend(frameon=False, labelcolor=style.TEXT, fontsize=9)
     figure.suptitle(title, color=style.TEXT, fontsize=13, weight="bold")
-    figure.tight_layout()
+    columns = min(len(lines), 2 * len(panels))
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False,
+                  labelcolor=style.TEXT, fontsize=9)  # fmt: skip
     return save_figure(figure, path)
 
 
