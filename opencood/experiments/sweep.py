@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ class Sweep:
         grid: every combination of values instead of one factor at a time.
         in_order: agents enter in the order of their modalities, as in ``inference_heter_in_order.py``: so many as the
             condition says, else one of each modality.
+        failed: what could not be evaluated, and why.
+        seconds: what the evaluations took, those of earlier calls included.
     """
 
     runs: Mapping[str, Path]
@@ -69,6 +72,7 @@ class Sweep:
     grid: bool = False
     in_order: bool = False
     failed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     def plan(self) -> list[tuple[str, Path, Condition]]:
         """Everything that is evaluated, in order."""
@@ -90,14 +94,16 @@ class Sweep:
             file = self.out / name / f"{name_of(condition)}.npz"
             options = apply(replace(self.options, model_dir=run), condition)
             key, place = self._key(options, weights[name]), f"{name}/{file.stem}"
-            if state.get(place) == key and file.is_file():
+            if state.get(place, {}).get("inputs") == key and file.is_file():
                 log.info("[%d/%d] %s: done", number, len(plan), place)
             else:
                 log.info("[%d/%d] %s", number, len(plan), place)
+                started = perf_counter()
                 if not self._evaluate(replace(options, save_detections=file, results=False), condition, place):
                     continue
-                state[place] = key
+                state[place] = {"inputs": key, "seconds": round(perf_counter() - started, 1)}
                 write_text(self.out / STATE, json.dumps(state, indent=1, sort_keys=True) + "\n")
+            self.seconds += state[place]["seconds"]
             rows.append(read_row(name, condition, file))
         return rows
 
@@ -169,10 +175,11 @@ def table(rows: Sequence[Row], factors: Sequence[str]) -> tuple[list[str], list[
     return header, lines
 
 
-def _read_state(file: Path) -> dict[str, str]:
-    """What is done, by place; nothing where the file is missing or damaged, so that it is done again."""
+def _read_state(file: Path) -> dict[str, dict[str, Any]]:
+    """What is done, by place; without what is missing or damaged there, so that it is done again."""
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    done = content.items() if isinstance(content, dict) else ()
+    return {place: entry for place, entry in done if isinstance(entry, dict) and set(entry) == {"inputs", "seconds"}}

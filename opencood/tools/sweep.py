@@ -14,7 +14,6 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 
 if not __package__:
     import _cli  # noqa: F401  (run as a script: puts the clone's root on the import path)
@@ -70,7 +69,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate what is missing, write tables and pictures; the exit code is 1 when a condition failed."""
-    given, started = parser().parse_args(argv), perf_counter()
+    given = parser().parse_args(argv)
     from opencood.experiments.run_places import LOGS
     from opencood.experiments.session import InferenceOptions
     from opencood.experiments.sweep import Sweep, names_of
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = write(rows, list(values), sweep.out)
     print("\n".join(f"wrote {file}" for file in files))
     if given.publish:
-        print(f"kept in {_publish(given, list(runs), files, perf_counter() - started)}")
+        print(f"kept in {_publish(given, list(runs), files, sweep.seconds)}")
     print("\n".join(f"failed: {problem}" for problem in sweep.failed), end="\n" * bool(sweep.failed))
     return int(bool(sweep.failed))
 

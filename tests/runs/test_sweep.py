@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from opencood.config.flavor import SHIPPED
 from opencood.config.loader import load_yaml
@@ -71,9 +72,11 @@ def test_a_sweep_is_a_table_pictures_and_nothing_twice(runs, tmp_path, monkeypat
 
     made = []
     monkeypatch.setattr(module, "run_inference", lambda options: made.append(options.save_detections.stem))
-    before = (out / "table.csv").read_text()
+    before, kept = (out / "table.csv").read_text(), tmp_path / "kept" / "both" / "run.yaml"
+    spent = yaml.safe_load(kept.read_text())["seconds"]
     assert tool.main(command) == 0
     assert made == [] and (out / "table.csv").read_text() == before
+    assert yaml.safe_load(kept.read_text())["seconds"] == spent > 0  # those of the call that evaluated
     weights = torch.load(runs[0] / "net_epoch1.pth")
     torch.save(
         {name: value + 0.0 for name, value in weights.items()} | {"more": torch.zeros(1)}, runs[0] / "net_epoch2.pth"
