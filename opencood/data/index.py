@@ -166,12 +166,12 @@ def entries_of(path: Path) -> list[Entry]:
 
 
 def folders_of(path: Path) -> list[Entry]:
-    """Folders inside a folder, sorted by name.
+    """Folders inside a folder, sorted by name; without what other programs leave (``.cache``, ``__MACOSX``).
 
     Raises:
         DataError: the folder cannot be read.
     """
-    return [entry for entry in entries_of(path) if entry.is_dir()]
+    return [entry for entry in entries_of(path) if entry.is_dir() and not entry.name.startswith((".", "__"))]
 
 
 def _parse_all(

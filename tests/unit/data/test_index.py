@@ -163,6 +163,15 @@ def test_missing_empty_and_agentless_folders(folder: Write, tmp_path: Path) -> N
     assert len(open_reader(root, skip_broken=True)) == len(STAMPS)
 
 
+@pytest.mark.parametrize("left", [".ipynb_checkpoints", "__MACOSX", "__pycache__"])
+def test_what_other_programs_leave_is_no_scenario_and_no_agent(folder: Write, left: str) -> None:
+    root = folder()
+    (root / left / "641").mkdir(parents=True)
+    next(root.glob("2*")).joinpath(left).mkdir()
+    reader = open_reader(root)
+    assert len(reader) == len(STAMPS) and len(reader.frame(0).agents) == len(AGENTS)
+
+
 def test_an_agent_without_the_stamp_of_the_ego(folder: Write) -> None:
     root = folder()
     next(root.glob("*/641/000070.yaml")).unlink()
